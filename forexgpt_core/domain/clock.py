@@ -1,0 +1,158 @@
+"""Timeframes and the FX week: which bars exist, when they open and when they are known.
+
+The week runs from Sunday 17:00 to Friday 17:00 New York. American clocks change on Sunday at 02:00, outside that
+week, so inside it every bar has its nominal length, and all bar edges follow from the UTC time of the week's opening.
+H4, D1 and W1 bars thereby start at 17:00 New York in winter and in summer. A bar is stamped with its open.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forexgpt_core.errors import BadInput, UnknownName
+
+Times = NDArray[np.datetime64]
+Ints = NDArray[np.int64]
+
+NEW_YORK = ZoneInfo("America/New_York")
+WEEK_SECONDS = 5 * 24 * 3600
+_FIRST_SUNDAY, _WEEKS = date(1989, 12, 31), 3700  # to the year 2060
+
+
+class Timeframe(StrEnum):
+    """Length of a bar."""
+
+    M1 = "M1"
+    M5 = "M5"
+    M15 = "M15"
+    M30 = "M30"
+    H1 = "H1"
+    H4 = "H4"
+    D1 = "D1"
+    W1 = "W1"
+
+    @property
+    def seconds(self) -> int:
+        """Return the bar's length inside the FX week; a W1 bar lasts five days."""
+        return _SECONDS[self]
+
+    @property
+    def per_week(self) -> int:
+        """Return how many bars an FX week holds."""
+        return WEEK_SECONDS // self.seconds
+
+    @classmethod
+    def parse(cls, text: str) -> "Timeframe":
+        """Return the timeframe named `text`, in any case.
+
+        Raises:
+            UnknownName: there is none of that name.
+        """
+        try:
+            return cls(text.upper())
+        except ValueError:
+            raise UnknownName(f"unknown timeframe '{text}'; known: {', '.join(cls)}") from None
+
+
+_SECONDS = {
+    Timeframe.M1: 60,
+    Timeframe.M5: 300,
+    Timeframe.M15: 900,
+    Timeframe.M30: 1800,
+    Timeframe.H1: 3600,
+    Timeframe.H4: 14400,
+    Timeframe.D1: 86400,
+    Timeframe.W1: WEEK_SECONDS,
+}
+
+
+@cache
+def week_opens() -> Times:
+    """Return the UTC time of every weekly opening (Sunday 17:00 New York) from 1989-12-31 to 2060."""
+    sundays = (_FIRST_SUNDAY + timedelta(weeks=n) for n in range(_WEEKS))
+    local = (datetime.combine(day, time(17), NEW_YORK) for day in sundays)
+    return np.array([t.astimezone(UTC).replace(tzinfo=None) for t in local], dtype="datetime64[us]")
+
+
+def _week_and_second(ts_utc: Times) -> tuple[Ints, Ints]:
+    ts = np.asarray(ts_utc, dtype="datetime64[us]")
+    opens = week_opens()
+    if ts.size and (np.isnat(ts).any() or ts.min() < opens[0] or ts.max() >= opens[-1]):
+        raise BadInput(f"times must lie between {opens[0]} and {opens[-1]}")
+    week = np.searchsorted(opens, ts, side="right") - 1
+    second = (ts - opens[week]).astype("timedelta64[s]").astype(np.int64)
+    return week.astype(np.int64), second
+
+
+def in_fx_week(ts_utc: Times) -> NDArray[np.bool_]:
+    """Return where times lie in [Sunday 17:00, Friday 17:00) New York; shape of the input."""
+    return np.asarray(_week_and_second(ts_utc)[1] < WEEK_SECONDS)
+
+
+def hour_of_week(ts_utc: Times) -> Ints:
+    """Return whole hours since the weekly opening: 0 to 119 inside the FX week, up to 168 on the weekend."""
+    return np.asarray(_week_and_second(ts_utc)[1] // 3600)
+
+
+def bar_open(ts_utc: Times, timeframe: Timeframe) -> Times:
+    """Return the open of the bar that holds each time.
+
+    >>> str(bar_open(np.array(["2018-07-02T20:59:59"], dtype="datetime64[us]"), Timeframe.D1)[0])
+    '2018-07-01T21:00:00.000000'
+    """
+    week, second = _week_and_second(ts_utc)
+    start = (second // timeframe.seconds) * timeframe.seconds
+    return np.asarray(week_opens()[week] + start.astype("timedelta64[s]"))
+
+
+def bar_close(open_utc: Times, timeframe: Timeframe) -> Times:
+    """Return when bars opened at `open_utc` are complete and may be used."""
+    return np.add(np.asarray(open_utc, dtype="datetime64[us]"), np.timedelta64(timeframe.seconds, "s"))
+
+
+def slot(ts_utc: Times, timeframe: Timeframe) -> Ints:
+    """Return the running number of each time's bar, counting FX-week bars only; consecutive bars differ by 1.
+
+    A time outside the week gets the number of the week's last bar.
+    """
+    week, second = _week_and_second(ts_utc)
+    inside = np.minimum(second // timeframe.seconds, timeframe.per_week - 1)
+    return np.asarray(week * timeframe.per_week + inside)
+
+
+def slot_open(slots: Ints, timeframe: Timeframe) -> Times:
+    """Return the open of the bars with these running numbers, the inverse of `slot`."""
+    week, inside = np.divmod(np.asarray(slots, dtype=np.int64), timeframe.per_week)
+    return np.asarray(week_opens()[week] + (inside * timeframe.seconds).astype("timedelta64[s]"))
+
+
+def next_opens(ts_utc: Times, timeframe: Timeframe, count: int) -> Times:
+    """Return the opens of the `count` bars that follow each bar, weekends skipped; shape (n, count)."""
+    return slot_open(slot(ts_utc, timeframe)[:, None] + np.arange(1, count + 1), timeframe)
+
+
+def expected_opens(start_utc: Times | np.datetime64, end_utc: Times | np.datetime64, timeframe: Timeframe) -> Times:
+    """Return the opens of every bar of the FX week from the bar of `start_utc` to that of `end_utc`, both included."""
+    first, last = slot(np.array([start_utc, end_utc], dtype="datetime64[us]"), timeframe)
+    return slot_open(np.arange(first, last + 1), timeframe)
+
+
+def to_utc(moment: datetime) -> np.datetime64:
+    """Return an aware datetime as naive UTC datetime64[us].
+
+    Raises:
+        BadInput: the datetime has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise BadInput(f"{moment} has no time zone; every time here is UTC and says so")
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def from_utc(moment: np.datetime64) -> datetime:
+    """Return a UTC datetime64 as an aware datetime."""
+    naive: datetime = moment.astype("datetime64[us]").astype(datetime)
+    return naive.replace(tzinfo=UTC)
