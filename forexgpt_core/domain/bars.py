@@ -43,7 +43,6 @@ def require_bars(bars: pl.DataFrame) -> pl.DataFrame:
         raise BadInput(f"candles repeat {bars.height - bars['ts_utc'].n_unique()} times; expected one bar per time")
     bad = bars.filter(~possible_bar())
     if bad.height:
-        raise BadInput(
-            f"{bad.height} impossible bars, the first at {bad['ts_utc'][0]}: prices must be > 0, low <= open, close <= high"
-        )
+        first = bad["ts_utc"][0]
+        raise BadInput(f"{bad.height} impossible bars, first at {first}: expected prices > 0, low <= open, close <= high")
     return bars

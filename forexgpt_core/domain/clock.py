@@ -111,7 +111,7 @@ def bar_open(ts_utc: Times, timeframe: Timeframe) -> Times:
 
 def bar_close(open_utc: Times, timeframe: Timeframe) -> Times:
     """Return when bars opened at `open_utc` are complete and may be used."""
-    return np.add(np.asarray(open_utc, dtype="datetime64[us]"), np.timedelta64(timeframe.seconds, "s"))
+    return np.asarray(np.add(np.asarray(open_utc, dtype="datetime64[us]"), np.timedelta64(timeframe.seconds, "s")))
 
 
 def slot(ts_utc: Times, timeframe: Timeframe) -> Ints:
