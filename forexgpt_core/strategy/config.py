@@ -13,11 +13,11 @@ class StrategyConfig:
 
     Attributes:
         horizon_bars: which forecast horizon decides.
-        entry_probability: enter when P(move beyond the round-trip cost) exceeds this, in (0, 1).
-        stop_scales: distance of the stop from the entry, in standard deviations of the horizon's return.
+        entry_probability: enter when P(move beyond the round-trip cost) reaches this, in (0, 1).
+        stop_scales: distance of the stop from the deciding close, in standard deviations of the horizon's return.
         take_profit_scales: distance of the target, likewise.
-        size_fraction: share of equity (times leverage used: notional = fraction x equity x leverage) per position.
-        holding_limit_bars: close after this many bars.
+        size_fraction: share of equity that becomes margin: exposure = fraction x equity x leverage, in (0, 1].
+        holding_limit_bars: close at the open after this many bars.
     """
 
     horizon_bars: int = 24
