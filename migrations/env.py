@@ -1,0 +1,12 @@
+"""Run migrations on the connection that `forexgpt_core.adapters.database.schema` hands over, in its transaction."""
+
+from alembic import context
+
+from forexgpt_core.adapters.database import live_tables, tables
+
+assert tables.metadata is live_tables.metadata
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise SystemExit("run migrations with forexgpt_core.adapters.database.schema.upgrade(url), which takes the lock")
+context.configure(connection=connection, target_metadata=tables.metadata, transactional_ddl=True)
+context.run_migrations()
