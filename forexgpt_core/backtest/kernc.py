@@ -1,0 +1,281 @@
+"""The strategy on backtesting.py: the oracle of every later engine.
+
+A decision is taken at a bar's close by `strategy.decide` and filled at the next open; stops and targets are watched
+from the bar of the fill on. How the library's parameters are used, so that its money equals `backtest.fills`:
+
+- its `spread` is relative to the price and moves the entry only, so it stays 0. Spread and slippage are absolute here
+  and travel with the commission callable: opening pays spread + slippage + commission, closing slippage + commission.
+  A short position thus pays its ask at the entry instead of at the exit, which is the same money and the same
+  marked-to-market equity at every close; the prices in `trades` are those of `fills`.
+- the library sees bid prices only: the ask levels of a short position are handed over one spread lower.
+- margin is 1 / leverage and is asked for at the entry only. There is no margin call: a position runs until its own
+  exit or until equity reaches 0 ("ruin"), where the library stops and the account stays at 0.
+- its first bar never decides, so one flat bar is put before the span and taken away afterwards.
+- what is open at the end is closed at the last close, costs paid ("end"); `finalize_trades` would use the last open.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import polars as pl
+
+from forexgpt_core.backtest.fills import (
+    commission,
+    entry_price,
+    exit_price,
+    slippage_price,
+    spread_price,
+    trade_profit,
+)
+from forexgpt_core.backtest.performance import Floats, Stats
+from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult, summarise
+from forexgpt_core.backtest.span import Span, lay_out
+from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.instruments import instrument
+from forexgpt_core.domain.orders import Side
+from forexgpt_core.errors import BadInput
+from forexgpt_core.strategy.config import StrategyConfig
+from forexgpt_core.strategy.decide import Decision, HeldPosition, decide_given
+from forexgpt_core.strategy.sizing import lots_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LEAD = 1  # bars put before the span
+
+
+def run_backtest(
+    candles: pl.DataFrame,
+    forecasts: ForecastBatch,
+    config: StrategyConfig,
+    costs: Costs,
+    *,
+    symbol: str,
+    cash: float = 100_000.0,
+) -> BacktestResult:
+    """Return how the strategy would have done on the bars from the first forecast origin to the last.
+
+    Bars without a forecast decide nothing. Besides the figures of `result.summarise`, stats count what did not
+    happen: entries_too_small (less than 0.01 lot), entries_refused (margin), bars_without_forecast.
+
+    Args:
+        candles: lawful bid bars; those outside the span are not read.
+        cash: of the account at the start, in quote currency.
+
+    Raises:
+        BadInput: see `span.lay_out`; or cash is not above 0; or the forecasts lack the configured horizon.
+    """
+    return run_span(lay_out(candles, forecasts, costs, symbol=symbol), config, cash=cash)
+
+
+def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> BacktestResult:
+    """Return the backtest of one configuration on a span that is laid out already."""
+    if not (np.isfinite(cash) and cash > 0):
+        raise BadInput(f"cash must be a finite number above 0, was {cash}")
+    session = _session(span, config)
+    from backtesting import Backtest
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of cancelled and open trades, which are counted here
+        backtest = Backtest(
+            _frame(span), _strategy_class(), cash=cash, commission=session.charge, margin=1 / span.costs.leverage
+        )
+        run = backtest.run(session=session)
+    return _result(span, session, run, cash)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """One run: what the strategy reads at every bar, and what it leaves behind. Bars count from the lead bar."""
+
+    config: StrategyConfig
+    costs: Costs
+    symbol: str
+    probabilities: list[tuple[float, float]]
+    close: list[float]
+    scale: list[float]
+    cost_return: list[float]
+    spread: float
+    charge_per_unit: float  # slippage and commission of one execution
+    open_trades: Callable[[], Sequence[object]] = tuple
+    entries: dict[int, tuple[Decision, float]] = field(default_factory=dict)  # decision and lots by fill bar
+    exits: dict[int, str] = field(default_factory=dict)  # reason by fill bar of the entry
+    too_small: int = 0
+
+    def charge(self, size: float, price: float) -> float:
+        """Return what the library books as commission; the spread is paid when opening (see the module).
+
+        The library lists a trade before it charges the opening, and strikes it off before it charges the closing.
+        """
+        return abs(size) * (self.charge_per_unit + (self.spread if self.open_trades() else 0.0))
+
+    def decide(self, bar: int, held: HeldPosition | None) -> Decision:
+        """Return the decision at the close of a bar."""
+        return decide_given(
+            self.probabilities[bar],
+            close=self.close[bar],
+            scale=self.scale[bar],
+            cost_return=self.cost_return[bar],
+            held=held,
+            config=self.config,
+        )
+
+
+def _session(span: Span, config: StrategyConfig) -> _Session:
+    signals = span.signals(config.horizon_bars)
+    lot_units = float(instrument(span.symbol).lot_units)
+    silent = [float("nan")]  # the lead bar has no forecast
+    return _Session(
+        config=config,
+        costs=span.costs,
+        symbol=span.symbol,
+        probabilities=list(zip(silent + signals.up.tolist(), silent + signals.down.tolist())),
+        close=silent + span.close.tolist(),
+        scale=silent + signals.scale.tolist(),
+        cost_return=silent + span.cost_return.tolist(),
+        spread=spread_price(span.costs, span.symbol),
+        charge_per_unit=slippage_price(span.costs, span.symbol) + commission(1.0, span.costs) / lot_units,
+    )
+
+
+@cache
+def _strategy_class() -> type[Any]:
+    """Return the library's strategy; made on first use, because importing the library brings bokeh along."""
+    from backtesting import Strategy, backtesting
+
+    backtesting._tqdm = lambda bars, **_: bars  # no bar of its own: progress is the caller's
+
+    class ForecastStrategy(Strategy):  # type: ignore[misc]  # the library is not typed
+        session = cast(_Session, None)  # the library sets what run() is given, if the class has that name
+
+        def init(self) -> None:
+            self.session.open_trades = lambda: self._broker.trades
+            self.units_per_lot = float(instrument(self.session.symbol).lot_units)
+            self.last_bar = len(self.session.close) - 1
+
+        def next(self) -> None:
+            bar = len(self.data) - 1
+            trade = next(iter(self._broker.trades), None)
+            if trade is None:
+                self.consider_entry(bar)
+                return
+            side = Side.BUY if trade.is_long else Side.SELL
+            decision = self.session.decide(bar, HeldPosition(side=side, bars_held=bar - trade.entry_bar + 1))
+            if decision.action == "exit" and bar < self.last_bar:
+                trade.close()
+                self.session.exits[trade.entry_bar] = decision.reason
+
+        def consider_entry(self, bar: int) -> None:
+            session = self.session
+            decision = session.decide(bar, None)
+            if decision.action != "enter" or bar == self.last_bar:
+                return
+            lots = lots_for(self.equity, session.close[bar], session.config, session.symbol, session.costs)
+            if not lots:
+                session.too_small += 1
+                return
+            self.place(decision, lots)
+            session.entries[bar + 1] = (decision, lots)
+
+        def place(self, decision: Decision, lots: float) -> None:
+            stop, target = _bid_levels(decision, self.session.spread)
+            order = self.buy if decision.side is Side.BUY else self.sell
+            order(size=round(lots * self.units_per_lot), sl=stop, tp=target)
+
+    return ForecastStrategy
+
+
+def _frame(span: Span) -> "pd.DataFrame":
+    import pandas as pd
+
+    prices = span.bars.select("open", "high", "low", "close").to_numpy()
+    lead = np.full((_LEAD, 4), prices[0, 0])
+    step = span.ts_utc[1] - span.ts_utc[0]
+    index = pd.DatetimeIndex(np.concatenate((span.ts_utc[:1] - step, span.ts_utc)))
+    return pd.DataFrame(np.vstack((lead, prices)), index=index, columns=["Open", "High", "Low", "Close"])
+
+
+def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -> BacktestResult:
+    strategy = run["_strategy"]
+    equity: Floats = run["_equity_curve"]["Equity"].to_numpy()[_LEAD:].copy()
+    rows = [_trade_row(span, session, trade) for trade in strategy.closed_trades]
+    for trade in strategy.trades:  # closed here, see the module
+        equity[-1] -= session.charge_per_unit * abs(trade.size)
+        rows.append(_trade_row(span, session, trade))
+    trades = pl.DataFrame(rows, schema=TRADES_SCHEMA, orient="row")
+    counted: Stats = {
+        "entries_too_small": session.too_small,
+        "entries_refused": len(session.entries) - trades.height,
+        "bars_without_forecast": int(span.close.size - span.rows.size),
+    }
+    stats = summarise(
+        ts_utc=span.ts_utc,
+        close=span.close,
+        equity=equity,
+        trades=trades,
+        cash=cash,
+        ends=span.ends,
+        periods_per_year=span.periods_per_year,
+        counted=counted,
+    )
+    return BacktestResult(
+        stats=stats, trades=trades, equity=pl.DataFrame({"ts_utc": span.bars["ts_utc"], "equity": equity})
+    )
+
+
+def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[object, ...]:
+    decision, lots = session.entries[trade.entry_bar]
+    costs, symbol = span.costs, span.symbol
+    side = Side.BUY if trade.is_long else Side.SELL
+    finished = trade.exit_price is not None
+    exit_bid = trade.exit_price if finished else session.close[-1]
+    exit_bar = trade.exit_bar if finished else len(session.close) - 1
+    bought = entry_price(trade.entry_price, side, costs, symbol)
+    closed = exit_price(exit_bid, side, costs, symbol)
+    profit = trade_profit(side, lots, bought, closed, costs, symbol)
+    return (
+        _moment(span, trade.entry_bar),
+        _moment(span, exit_bar),
+        trade.entry_bar - _LEAD,
+        exit_bar - _LEAD,
+        side.value,
+        lots,
+        bought,
+        closed,
+        decision.stop_price,
+        decision.take_profit_price,
+        decision.probability,
+        2 * commission(lots, costs),
+        profit,
+        100 * profit / (abs(trade.size) * bought),
+        _exit_reason(session, trade, exit_bid) if finished else "end",
+    )
+
+
+def _exit_reason(session: _Session, trade: Any, exit_bid: float) -> str:
+    if trade.entry_bar in session.exits:
+        return session.exits[trade.entry_bar]  # its order stands first in the queue of that bar
+    stop, target = _bid_levels(session.entries[trade.entry_bar][0], session.spread)
+    sign = 1 if trade.is_long else -1
+    if sign * exit_bid <= sign * stop:
+        return "stop"
+    return "take_profit" if sign * exit_bid >= sign * target else "ruin"
+
+
+def _bid_levels(decision: Decision, spread: float) -> tuple[float, float]:
+    """Return stop and target as bid prices."""
+    assert decision.stop_price is not None  # as every entry has
+    assert decision.take_profit_price is not None
+    shift = 0.0 if decision.side is Side.BUY else spread
+    return decision.stop_price - shift, decision.take_profit_price - shift
+
+
+def _moment(span: Span, bar: int) -> datetime:
+    return from_utc(span.ts_utc[bar - _LEAD])

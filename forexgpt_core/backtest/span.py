@@ -1,0 +1,124 @@
+"""The bars and forecasts of a backtest, checked and laid out once for any number of runs."""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from forexgpt_core.backtest.performance import Floats, Ints, Times, day_ends
+from forexgpt_core.domain.bars import require_bars
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.instruments import normalise_symbol
+from forexgpt_core.errors import BadInput
+from forexgpt_core.strategy.decide import entry_probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Signals:
+    """What one horizon says at every bar of a span; NaN at bars without a forecast."""
+
+    up: Floats
+    down: Floats
+    scale: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Span:
+    """The bars from the first forecast origin to the last one, and the forecasts on them.
+
+    Attributes:
+        bars: `ts_utc, open, high, low, close`, bid.
+        rows: (n,) which bar each forecast belongs to.
+        cost_return: (bars,) round-trip cost at each close, log return.
+        ends, periods_per_year: see `performance.day_ends`.
+    """
+
+    symbol: str
+    bars: pl.DataFrame
+    ts_utc: Times
+    close: Floats
+    forecasts: ForecastBatch
+    rows: Ints
+    costs: Costs
+    cost_return: Floats
+    ends: Ints
+    periods_per_year: int
+    known: dict[int, Signals] = field(default_factory=dict, repr=False)
+
+    def signals(self, horizon_bars: int) -> Signals:
+        """Return the entry probabilities and scale of one horizon, computed on first use.
+
+        Raises:
+            BadInput: the forecasts lack that horizon.
+        """
+        if horizon_bars not in self.known:
+            self.known[horizon_bars] = self._signals(horizon_bars)
+        return self.known[horizon_bars]
+
+    def _signals(self, horizon_bars: int) -> Signals:
+        horizons = self.forecasts.horizons_bars
+        if horizon_bars not in horizons:
+            raise BadInput(f"the strategy wants horizon_bars {horizon_bars}; the forecasts have {horizons}")
+        column = horizons.index(horizon_bars)
+        quantiles = self.forecasts.quantiles[:, column]
+        sides = entry_probabilities(quantiles, self.cost_return[self.rows])
+        up, down, scale = (self._on_bars(values) for values in (sides[0], sides[1], self.forecasts.scale[:, column]))
+        return Signals(up=up, down=down, scale=scale)
+
+    def _on_bars(self, values: Floats) -> Floats:
+        laid = np.full(self.close.size, np.nan)
+        laid[self.rows] = values
+        return laid
+
+
+def lay_out(candles: pl.DataFrame, forecasts: ForecastBatch, costs: Costs, *, symbol: str) -> Span:
+    """Return the span of a backtest.
+
+    Raises:
+        BadInput: the bars are unlawful or fewer than 2, the forecasts belong to another symbol, are not in strictly
+            increasing time, stand on bars that are absent, or hold values that are not finite.
+    """
+    require_bars(candles)
+    _require_forecasts(forecasts, symbol)
+    ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
+    origins = forecasts.origin_utc.astype("datetime64[us]")
+    rows = np.searchsorted(ts, origins)
+    absent = (rows >= ts.size) | (ts[np.minimum(rows, ts.size - 1)] != origins) if ts.size else np.ones(rows.size, bool)
+    if absent.any():
+        raise BadInput(
+            f"{int(absent.sum())} of {origins.size} forecast origins have no candle, first {origins[absent][0]};"
+            " forecast again on the present candles"
+        )
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first < 1:
+        raise BadInput(f"a backtest needs at least 2 bars, the forecasts of {symbol} span {last - first + 1}")
+    bars = candles.slice(first, last - first + 1)
+    close, span_ts = bars["close"].to_numpy().astype(np.float64), ts[first : last + 1]
+    ends, periods = day_ends(span_ts)
+    return Span(
+        symbol=normalise_symbol(symbol),
+        bars=bars.select("ts_utc", "open", "high", "low", "close"),
+        ts_utc=span_ts,
+        close=close,
+        forecasts=forecasts,
+        rows=(rows - first).astype(np.int64),
+        costs=costs,
+        cost_return=np.asarray(costs.round_trip_return(symbol, cast(float, close))),  # arithmetic only: elementwise
+        ends=ends,
+        periods_per_year=periods,
+    )
+
+
+def _require_forecasts(forecasts: ForecastBatch, symbol: str) -> None:
+    if normalise_symbol(forecasts.symbol) != normalise_symbol(symbol):
+        raise BadInput(f"forecasts belong to {forecasts.symbol}, the backtest was asked for {symbol}")
+    if len(forecasts) == 0:
+        raise BadInput(f"there is no forecast for {symbol}; materialize its ensemble first")
+    if not (np.diff(forecasts.origin_utc.astype("datetime64[us]")) > np.timedelta64(0, "us")).all():
+        raise BadInput(f"forecasts of {symbol} are not in strictly increasing time")
+    if not np.isfinite(forecasts.quantiles).all():
+        raise BadInput(f"forecasts of {symbol} hold quantiles that are not finite")
+    if not (np.isfinite(forecasts.scale).all() and (forecasts.scale > 0).all()):
+        raise BadInput(f"forecasts of {symbol} hold scales that are not finite and above 0")
