@@ -62,6 +62,14 @@ class Database:
             new += connection.execute(insert(table).values(**row).on_conflict_do_nothing()).rowcount
         return new
 
+    def serialise(self, connection: Connection, name: str) -> None:
+        """Let one writer at a time past this point, by name, until its transaction ends.
+
+        A write transaction on SQLite is alone already; PostgreSQL takes an advisory lock.
+        """
+        if not self.is_sqlite:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
