@@ -17,10 +17,12 @@ class SplitShares:
     valid_of_train: float = 1 / 6
 
     def __post_init__(self) -> None:
-        if not (0 < self.train < 1 and 0 < self.calibration < 1 and self.train + self.calibration <= 1):
+        if not (0 < self.train < 1 and 0 < self.calibration < 1 and self.train + self.calibration < 1):
             raise BadInput(
-                f"split shares must lie in (0, 1) and sum to at most 1, were {self.train} and {self.calibration}"
+                f"split shares must lie in (0, 1) and leave rows for a test, were {self.train} and {self.calibration}"
             )
+        if not 0 < self.valid_of_train < 1:
+            raise BadInput(f"valid_of_train must lie in (0, 1), was {self.valid_of_train}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,148 @@
+"""Find feature columns that read the future, by taking the future away and by changing it.
+
+Two tests at several cuts. Truncation: build again without the bars from the cut on. Perturbation: build again with the
+prices from the cut on changed. Neither may alter one bit of a row before the cut.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from forexgpt_core.domain.bars import ASK_PRICES, PRICES
+from forexgpt_core.domain.clock import Timeframe, bar_open
+from forexgpt_core.errors import ForexGPTError
+
+Build = Callable[[pl.DataFrame], pl.DataFrame]
+How = Literal["truncation", "perturbation"]
+
+_EARLY_BAR = 5  # a cut inside every warm-up, where a filled-in value can only come from later bars
+_PERTURBATION = 0.02  # standard deviation of the log factor on each later bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """A column whose earlier rows changed with later bars.
+
+    Attributes:
+        first_ts_utc: open of the earliest row seen to change.
+        how: what was done to the later bars.
+    """
+
+    column: str
+    first_ts_utc: datetime
+    how: How
+
+    @property
+    def line(self) -> str:
+        """Return the finding as one sentence."""
+        done = "cut off" if self.how == "truncation" else "changed"
+        when = f"{self.first_ts_utc:%Y-%m-%d %H:%M}"
+        return f"{self.column} reads the future: its row of {when} UTC changed when later bars were {done} ({self.how})"
+
+
+class LeakFound(ForexGPTError, ValueError):
+    """Feature columns read bars that were not known yet."""
+
+    def __init__(self, leaks: tuple[Leak, ...]) -> None:
+        super().__init__(leaks)
+        self.leaks = leaks
+
+    def __str__(self) -> str:
+        columns = list(dict.fromkeys(leak.column for leak in self.leaks))
+        first = min(self.leaks, key=lambda leak: leak.first_ts_utc)
+        return (
+            f"{len(columns)} feature column(s) read the future: {', '.join(columns)}; {first.line};"
+            " build each row from bars that have closed by then"
+        )
+
+
+def find_leaks(build: Build, candles: pl.DataFrame, *, cuts: int = 3, seed: int = 0) -> tuple[Leak, ...]:
+    """Return every column found to read the future, once per way it was found, in column order.
+
+    Args:
+        build: makes feature rows out of candles: `ts_utc` and any columns, at most one row per bar.
+        candles: lawful bars.
+        cuts: how many places to cut at, one in each equal stretch of the history, besides one near its start. Each is
+            inside a bar of the next longer timeframe, where a higher bar that has not closed shows.
+        seed: of the places and of the changes to the prices.
+    """
+    rng = np.random.default_rng(seed)
+    full = build(candles)
+    found: dict[tuple[str, How], datetime] = {}
+    for cut in _cuts(candles, cuts, rng):
+        altered: tuple[tuple[How, pl.DataFrame], ...] = (
+            ("truncation", candles.head(cut)),
+            ("perturbation", _perturbed(candles, cut, rng)),
+        )
+        for how, other in altered:
+            for column, first in _changes(full, build(other), candles["ts_utc"][cut]).items():
+                key = (column, how)
+                found[key] = min(first, found.get(key, first))
+    order = {name: place for place, name in enumerate(full.columns)}
+    ranked = sorted(found.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0]))
+    return tuple(Leak(column=column, first_ts_utc=first, how=how) for (column, how), first in ranked)
+
+
+def require_no_leaks(build: Build, candles: pl.DataFrame, *, cuts: int = 3, seed: int = 0) -> None:
+    """Refuse a build that reads the future; see `find_leaks`.
+
+    Raises:
+        LeakFound: naming the columns.
+    """
+    leaks = find_leaks(build, candles, cuts=cuts, seed=seed)
+    if leaks:
+        raise LeakFound(leaks)
+
+
+def _cuts(candles: pl.DataFrame, count: int, rng: np.random.Generator) -> list[int]:
+    """Return row numbers from 1 to n - 1; rows before a cut may not depend on those from it on."""
+    n = candles.height
+    if n < 2:
+        return []
+    inside = _inside_longer_bars(candles)
+    edges = np.linspace(1, n, count + 1).astype(np.int64)
+    wanted = [min(_EARLY_BAR, n - 1), *(int(rng.integers(a, max(b, a + 1))) for a, b in pairwise(edges))]
+    return sorted({_nearest(inside, cut) if inside.size else min(cut, n - 1) for cut in wanted})
+
+
+def _inside_longer_bars(candles: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
+    spacing = np.diff(ts).min() / np.timedelta64(1, "s")
+    longer = next((frame for frame in Timeframe if frame.seconds > spacing), Timeframe.W1)
+    return np.flatnonzero(bar_open(ts[1:], longer) != ts[1:]) + 1
+
+
+def _nearest(rows: np.ndarray[tuple[int], np.dtype[np.int64]], wanted: int) -> int:
+    return int(rows[np.abs(rows - wanted).argmin()])
+
+
+def _perturbed(candles: pl.DataFrame, cut: int, rng: np.random.Generator) -> pl.DataFrame:
+    """Return the candles with every bar from `cut` on moved by a random factor of its own, lawful as before."""
+    factors = np.ones(candles.height)
+    factors[cut:] = np.exp(rng.normal(0.0, _PERTURBATION, candles.height - cut))
+    moved = [name for name in (*PRICES, *ASK_PRICES, "volume") if name in candles.columns]
+    return candles.with_columns(pl.col(name) * pl.Series(factors) for name in moved)
+
+
+def _changes(full: pl.DataFrame, other: pl.DataFrame, cut_utc: datetime) -> dict[str, datetime]:
+    """Return the columns that differ before the cut, with the time of the first difference; NaN equals NaN."""
+    left, right = (frame.filter(pl.col("ts_utc") < cut_utc) for frame in (full, other))
+    if not left["ts_utc"].equals(right["ts_utc"]):
+        times = set(left["ts_utc"]), set(right["ts_utc"])
+        return {"ts_utc": min(times[0] ^ times[1] or times[0])}  # the rows themselves depend on later bars
+    if left.is_empty():
+        return {}
+    changes: dict[str, datetime] = {}
+    for name in dict.fromkeys([*left.columns, *right.columns]):
+        if name not in left.columns or name not in right.columns:
+            changes[name] = left["ts_utc"][0]
+            continue
+        differs = left[name].ne_missing(right[name])
+        if differs.any():
+            changes[name] = left["ts_utc"].filter(differs)[0]
+    return changes
