@@ -1,0 +1,327 @@
+"""The lake: Delta tables of candles, features and everything else that is long, one per kind, symbol and timeframe.
+
+Layout: `{root}/{kind}/{symbol}/{timeframe}`, where root is a folder or the address of an object store. Every change is
+one atomic commit, every commit is a version that can be read again, and no version is ever cleaned away.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, require_bars
+from forexgpt_core.domain.clock import Timeframe, to_utc
+from forexgpt_core.domain.instruments import normalise_symbol
+from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
+
+CANDLES = "candles"
+PARTITIONED = frozenset({CANDLES, "features"})  # long histories; the rest is small enough for one folder
+_MONTH = "month"
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ATTEMPTS = 20
+_Result = TypeVar("_Result")
+
+
+class Lake:
+    """All tables under one root. Safe for several processes at once: a lost race is run again on the newer version."""
+
+    def __init__(self, root: str) -> None:
+        """Remember where the lake is; nothing is read or created before a method is called."""
+        self.root = root.rstrip("/") if len(root) > 1 else root
+
+    # Candles ---------------------------------------------------------------------------------------------------------
+
+    def merge_candles(self, symbol: str, timeframe: Timeframe, bars: pl.DataFrame) -> int:
+        """Insert new bars, replace those that differ, and return the table's version.
+
+        Bars that are there already change nothing, and if nothing changes there is no new version. Two processes that
+        merge at once lose nothing. Columns that the table lacks are added; columns that `bars` lacks are kept.
+
+        Args:
+            bars: lawful bars (see `domain.bars`), ask prices optional.
+
+        Raises:
+            BadInput: the bars are not lawful, or there are none and no table either.
+            StoreError: the lake cannot be written.
+        """
+        columns = [*SCHEMA, *(c for c in OPTIONAL_SCHEMA if c in bars.columns)]
+        wanted = _with_month(require_bars(bars).select(columns))
+        address = self._address(CANDLES, symbol, timeframe)
+        if wanted.is_empty():
+            if not self.exists(CANDLES, symbol, timeframe):
+                raise BadInput(f"no bars of {symbol} {timeframe} to store: the table would be empty")
+            return self.candles_version(symbol, timeframe)
+        return _retried(lambda: _merge_once(address, wanted), f"merge {symbol} {timeframe}")
+
+    def candles(
+        self, symbol: str, timeframe: Timeframe, *, version: int | None = None, until_utc: datetime | None = None
+    ) -> pl.DataFrame:
+        """Return the bars, oldest first, in the columns of `SCHEMA` and ask prices where there are any.
+
+        Args:
+            version: of the table; by default the newest.
+            until_utc: leave out bars that close later.
+
+        Raises:
+            NotReady: there is no table yet.
+            StoreError: the version does not exist or the table cannot be read.
+        """
+        rows = self._scan(CANDLES, symbol, timeframe, version)
+        if until_utc is not None:
+            last_open = pl.lit(to_utc(until_utc).astype(datetime)).dt.replace_time_zone("UTC")
+            rows = rows.filter(pl.col("ts_utc") <= last_open - pl.duration(seconds=timeframe.seconds))
+        bars = _collected(rows, f"read {CANDLES} of {symbol} {timeframe}")
+        ask = [c for c in OPTIONAL_SCHEMA if c in bars.columns]
+        return bars.select(*SCHEMA, *ask).sort("ts_utc")
+
+    def candles_version(self, symbol: str, timeframe: Timeframe) -> int:
+        """Return the newest version of the candle table, or raise NotReady."""
+        return self.version(CANDLES, symbol, timeframe)
+
+    def newest_candle(self, symbol: str, timeframe: Timeframe) -> datetime | None:
+        """Return the open of the newest bar, None where there is none."""
+        if not self.exists(CANDLES, symbol, timeframe):
+            return None
+        what = f"read {CANDLES} of {symbol} {timeframe}"
+        months = _guarded(lambda: self._table(CANDLES, symbol, timeframe, None).partitions(), what)
+        if not months:
+            return None
+        newest = max(part[_MONTH] for part in months)  # only this month's file is read
+        rows = self._scan(CANDLES, symbol, timeframe, None).filter(pl.col(_MONTH) == newest)
+        found: datetime | None = _collected(rows.select(pl.col("ts_utc").max()), what).item()
+        return found
+
+    # Any table -------------------------------------------------------------------------------------------------------
+
+    def replace(
+        self,
+        kind: str,
+        symbol: str,
+        timeframe: Timeframe,
+        table: pl.DataFrame,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Make `table` the whole content in one commit, columns included, and return the version.
+
+        Args:
+            metadata: noted in the commit, for whoever reads the table's history.
+
+        Raises:
+            StoreError: the lake cannot be written.
+        """
+        address = self._address(kind, symbol, timeframe)
+        partitioned = kind in PARTITIONED and "ts_utc" in table.columns
+        content = _with_month(table) if partitioned else table
+        return _retried(
+            lambda: _overwrite_once(address, content, [_MONTH] if partitioned else None, metadata or {}),
+            f"replace {kind} of {symbol} {timeframe}",
+        )
+
+    def read(self, kind: str, symbol: str, timeframe: Timeframe, *, version: int | None = None) -> pl.DataFrame:
+        """Return a table as `replace` was given it, rows with a `ts_utc` sorted by it.
+
+        Raises:
+            NotReady: there is no table yet.
+            StoreError: the version does not exist or the table cannot be read.
+        """
+        rows = _collected(self._scan(kind, symbol, timeframe, version), f"read {kind} of {symbol} {timeframe}")
+        if kind in PARTITIONED:
+            rows = rows.drop(_MONTH, strict=False)
+        return rows.sort("ts_utc", maintain_order=True) if "ts_utc" in rows.columns else rows
+
+    def version(self, kind: str, symbol: str, timeframe: Timeframe) -> int:
+        """Return the newest version of a table, or raise NotReady."""
+        return int(self._table(kind, symbol, timeframe, None).version())
+
+    def exists(self, kind: str, symbol: str, timeframe: Timeframe) -> bool:
+        """Return whether there is a table."""
+        from deltalake import DeltaTable
+
+        address = self._address(kind, symbol, timeframe)
+        return bool(_guarded(lambda: DeltaTable.is_deltatable(address), f"look for {kind} of {symbol} {timeframe}"))
+
+    def symbols(self, kind: str) -> list[str]:
+        """Return the symbols that have a table of this kind, sorted."""
+        return _guarded(lambda: sorted(_folders(f"{self.root}/{_kind(kind)}")), f"list the symbols of {kind}")
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _address(self, kind: str, symbol: str, timeframe: Timeframe) -> str:
+        """Return where a table lies; every part is checked first, so no name can leave the root."""
+        return f"{self.root}/{_kind(kind)}/{normalise_symbol(symbol)}/{Timeframe.parse(timeframe)}"
+
+    def _table(self, kind: str, symbol: str, timeframe: Timeframe, version: int | None) -> Any:
+        from deltalake import DeltaTable
+
+        if not self.exists(kind, symbol, timeframe):
+            raise NotReady(f"no {kind} for {symbol} {timeframe} yet: {_remedy(kind, symbol, timeframe)}")
+        address = self._address(kind, symbol, timeframe)
+        newest = _guarded(lambda: DeltaTable(address), f"open {kind} of {symbol} {timeframe}")
+        if version is None or version == newest.version():
+            return newest
+        if not 0 <= version < newest.version():
+            raise StoreError(
+                f"{kind} of {symbol} {timeframe} has no version {version}; the newest is {newest.version()}"
+            )
+        return _guarded(
+            lambda: DeltaTable(address, version=version), f"open version {version} of {kind} of {symbol} {timeframe}"
+        )
+
+    def _scan(self, kind: str, symbol: str, timeframe: Timeframe, version: int | None) -> pl.LazyFrame:
+        table = self._table(kind, symbol, timeframe, version)
+        return _guarded(lambda: pl.scan_delta(table), f"read {kind} of {symbol} {timeframe}")
+
+
+def _kind(kind: str) -> str:
+    if not _KIND.fullmatch(kind):
+        raise UnknownName(
+            f"'{kind}' is no kind of table: expected lower-case letters, digits and _, such as 'features'"
+        )
+    return kind
+
+
+def _remedy(kind: str, symbol: str, timeframe: Timeframe) -> str:
+    if kind == CANDLES:
+        return f"run 'forexgpt candles import FILE --symbol {symbol} --timeframe {timeframe}' or materialize 'candles'"
+    return f"run 'forexgpt {kind} --symbol {symbol}'" if kind == "features" else f"materialize '{kind}' of {symbol}"
+
+
+def _with_month(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col("ts_utc").dt.strftime("%Y-%m").alias(_MONTH))
+
+
+def _folders(address: str) -> list[str]:
+    if "://" not in address:
+        folder = Path(address)
+        return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    from pyarrow import fs
+
+    system, path = fs.FileSystem.from_uri(address)
+    entries = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return [entry.base_name for entry in entries if entry.type == fs.FileType.Directory]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Commits. Each attempt reads the newest version and commits the next one, or fails because somebody else did: no
+# rebasing (max_commit_retries=0), so what was compared is what is changed. Old log entries are never cleaned away,
+# because training runs name the versions they were made from.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _LostRace(Exception):
+    """Another writer committed first."""
+
+
+def _merge_once(address: str, wanted: pl.DataFrame) -> int:
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(address):
+        return _create(address, wanted, [_MONTH], {})
+    table = DeltaTable(address)
+    months = wanted[_MONTH].unique().to_list()
+    stored = pl.scan_delta(table).filter(pl.col(_MONTH).is_in(months)).collect()
+    columns = [c for c in wanted.columns if c != _MONTH]
+    changed = wanted
+    if all(c in stored.columns for c in columns):
+        changed = wanted.join(stored.select(columns), on=columns, how="anti", nulls_equal=True)
+    if changed.is_empty():
+        return int(table.version())
+    merge = table.merge(
+        changed.to_arrow(),
+        predicate=f"new.{_MONTH} = old.{_MONTH} AND new.ts_utc = old.ts_utc",
+        source_alias="new",
+        target_alias="old",
+        merge_schema=True,
+        commit_properties=_strict({}),
+        post_commithook_properties=_keep_history(),
+    )
+    updates, inserts = ({c: f"new.{c}" for c in names} for names in (columns, changed.columns))
+    merge.when_matched_update(updates).when_not_matched_insert(inserts).execute()
+    return int(table.version())
+
+
+def _overwrite_once(
+    address: str, content: pl.DataFrame, partition_by: list[str] | None, metadata: Mapping[str, str]
+) -> int:
+    from deltalake import DeltaTable, write_deltalake
+
+    if not DeltaTable.is_deltatable(address):
+        return _create(address, content, partition_by, metadata)
+    table = DeltaTable(address)
+    write_deltalake(
+        table,
+        content.to_arrow(),
+        mode="overwrite",
+        schema_mode="overwrite",
+        partition_by=partition_by,
+        commit_properties=_strict(metadata),
+        post_commithook_properties=_keep_history(),
+    )
+    return int(table.version())
+
+
+def _create(address: str, content: pl.DataFrame, partition_by: list[str] | None, metadata: Mapping[str, str]) -> int:
+    """Write version 0 with its content in one commit, so nobody ever reads an empty table that was just made."""
+    from deltalake import DeltaTable, write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    try:
+        write_deltalake(
+            address, content.to_arrow(), mode="error", partition_by=partition_by, commit_properties=_strict(metadata)
+        )
+    except DeltaError as error:
+        if DeltaTable.is_deltatable(address):
+            raise _LostRace from error
+        raise
+    return 0
+
+
+def _strict(metadata: Mapping[str, str]) -> Any:
+    from deltalake import CommitProperties
+
+    return CommitProperties(custom_metadata=dict(metadata), max_commit_retries=0)
+
+
+def _keep_history() -> Any:
+    from deltalake import PostCommitHookProperties
+
+    return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
+
+def _retried(commit: Callable[[], int], what: str) -> int:
+    """Run a commit until it wins; each attempt starts from the newest version.
+
+    Raises:
+        StoreError: it lost every race, or the store failed in another way.
+    """
+    from deltalake.exceptions import CommitFailedError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _guarded(commit, what, passing=(CommitFailedError, _LostRace))
+        except (CommitFailedError, _LostRace):
+            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # two losers must not meet again
+    raise StoreError(f"cannot {what}: {_ATTEMPTS} attempts lost to other writers; try again when they are done")
+
+
+def _guarded(action: Callable[[], _Result], what: str, *, passing: tuple[type[Exception], ...] = ()) -> _Result:
+    """Return what `action` returns; whatever the store raises becomes one line."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        return action()
+    except passing:
+        raise
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StoreError(f"cannot {what}: {reason}") from error
+
+
+def _collected(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
+    return _guarded(rows.collect, what)

@@ -1,0 +1,137 @@
+"""From the times of a file to UTC, or a refusal: a time whose zone is a guess is worse than no time."""
+
+from pathlib import Path
+from zoneinfo import available_timezones
+
+import polars as pl
+
+from forexgpt_core.adapters.providers.refusal import BadFile
+
+_UTC = pl.Datetime("us", "UTC")
+_OFFSET = r"(?i)\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
+_EPOCH = r"^\d{10}(\d{3})?$"
+_DATES = ("%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%Y%m%d")
+_CLOCKS = (" %H:%M:%S%.f", " %H:%M", " %H%M%S", "")
+_SHAPES = "YYYY-MM-DD HH:MM[:SS], with - . / or nothing in the date, or seconds since 1970"
+_EARLIEST, _LATEST = 1990, 2059
+
+
+def to_utc(times: pl.Series, *, column: str, timezone: str | None, path: Path) -> pl.Series:
+    """Return `times` in UTC.
+
+    Times are taken as UTC when they carry an offset, when the column's name ends in `_utc`, or when they count seconds
+    (or milliseconds) since 1970. Otherwise `timezone` says whose clock they were read from.
+
+    Args:
+        times: text, dates and times with or without a zone, or whole seconds or milliseconds since 1970.
+        column: its name in the file.
+        timezone: an IANA name such as Europe/Helsinki, or None.
+
+    Raises:
+        BadFile: a time is missing, unreadable, outside 1990 to 2059, without a zone, or an hour of `timezone` that
+            happened twice or never.
+    """
+    zone = _zone(timezone, path)
+    if times.dtype == pl.String:
+        utc = _from_text(times.str.strip_chars(), column=column, zone=zone, path=path)
+    elif isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone is not None:
+        _refuse_zone(zone, column, path)
+        utc = times.cast(_UTC)
+    elif isinstance(times.dtype, pl.Datetime | pl.Date):
+        utc = _placed(times.cast(pl.Datetime("us")), times, column=column, zone=zone, path=path)
+    elif times.dtype.is_integer():
+        _refuse_zone(zone, column, path)
+        utc = _from_epoch(times)
+    else:
+        raise BadFile(path, f"holds {times.dtype}, expected times such as 2018-07-02T13:00Z", column=column)
+    return _checked(utc, times, column=column, path=path)
+
+
+def _zone(timezone: str | None, path: Path) -> str | None:
+    if timezone is None or timezone in available_timezones():
+        return timezone
+    raise BadFile(path, f"unknown time zone '{timezone}'; expected an IANA name such as UTC or America/New_York")
+
+
+def _refuse_zone(zone: str | None, column: str, path: Path) -> None:
+    """Refuse a zone that contradicts times which say their own; UTC contradicts nothing that ends up in UTC."""
+    if zone not in (None, "UTC", "Etc/UTC"):
+        raise BadFile(path, f"the times say their own zone: leave out --timezone {zone}", column=column)
+
+
+def _from_text(texts: pl.Series, *, column: str, zone: str | None, path: Path) -> pl.Series:
+    if texts.len() and texts.str.contains(_EPOCH).fill_null(False).all():
+        _refuse_zone(zone, column, path)
+        return _from_epoch(texts.cast(pl.Int64))
+    offsets = texts.str.extract(_OFFSET, 1)
+    bare = texts.str.replace(_OFFSET, "") if offsets.null_count() < texts.len() else texts
+    naive = _parsed(bare.str.replace("T", " ", literal=True))
+    _refuse_first(naive.is_null(), texts, f"expected a time such as {_SHAPES}", column=column, path=path)
+    if offsets.null_count() == texts.len():
+        return _placed(naive, texts, column=column, zone=zone, path=path)
+    lacking = "other rows say their offset from UTC and this one does not"
+    _refuse_first(offsets.is_null(), texts, lacking, column=column, path=path)
+    _refuse_zone(zone, column, path)
+    digits = offsets.str.replace(":", "", literal=True)
+    minutes = digits.str.slice(1, 2).cast(pl.Int64, strict=False) * 60
+    minutes = (minutes + digits.str.slice(3, 2).cast(pl.Int64, strict=False)).fill_null(0)  # Z, UTC and GMT
+    sign = digits.str.starts_with("-").cast(pl.Int64) * -2 + 1
+    shift = (minutes * sign * 60_000_000).cast(pl.Duration("us"))
+    return (naive - shift).dt.replace_time_zone("UTC")
+
+
+def _parsed(texts: pl.Series) -> pl.Series:
+    """Return the first reading that fits the first row, null in every row it does not fit."""
+    first = texts.head(1)
+    for date in _DATES:
+        for clock in _CLOCKS:
+            if first.str.to_datetime(date + clock, strict=False, time_unit="us").null_count() == 0:
+                return texts.str.to_datetime(date + clock, strict=False, time_unit="us")
+    return pl.Series(texts.name, [None] * texts.len(), dtype=pl.Datetime("us"))
+
+
+def _from_epoch(counts: pl.Series) -> pl.Series:
+    """Return times from whole seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size."""
+    largest = counts.abs().max()
+    digits = len(str(largest)) if largest is not None else 10
+    microseconds = counts.cast(pl.Int64)
+    if digits <= 10:
+        microseconds = microseconds * 1_000_000
+    elif digits <= 13:
+        microseconds = microseconds * 1000
+    elif digits > 16:
+        microseconds = microseconds // 1000
+    return microseconds.cast(_UTC)
+
+
+def _placed(naive: pl.Series, shown: pl.Series, *, column: str, zone: str | None, path: Path) -> pl.Series:
+    """Return clock times of a zone in UTC; without a zone only a column that calls itself UTC is believed."""
+    if column.strip().lower().endswith("_utc"):
+        _refuse_zone(zone, column, path)
+        zone = "UTC"
+    if zone is None:
+        raise BadFile(path, "times have no time zone; pass --timezone NAME, e.g. UTC", column=column)
+    known = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    never = f"there was no such hour in {zone} (clocks went forward): is it the right time zone?"
+    _refuse_first(known.is_null() & naive.is_not_null(), shown, never, column=column, path=path)
+    sure = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+    twice = f"this hour happened twice in {zone} (clocks went back): is it the right time zone?"
+    _refuse_first(sure.is_null() & naive.is_not_null(), shown, twice, column=column, path=path)
+    return sure.dt.convert_time_zone("UTC")
+
+
+def _checked(utc: pl.Series, shown: pl.Series, *, column: str, path: Path) -> pl.Series:
+    _refuse_first(utc.is_null(), shown, "the time is missing", column=column, path=path)
+    years = utc.dt.year()
+    outside = (years < _EARLIEST) | (years > _LATEST)
+    _refuse_first(outside, shown, f"expected a time between {_EARLIEST} and {_LATEST}", column=column, path=path)
+    return utc.cast(_UTC)
+
+
+def _refuse_first(bad: pl.Series, shown: pl.Series, problem: str, *, column: str, path: Path) -> None:
+    """Refuse the first row marked in `bad`, if there is one."""
+    if not bad.any():
+        return
+    row = int(bad.arg_true()[0])
+    value = shown[row]
+    raise BadFile(path, problem, row + 1, column, "" if value is None else str(value))
