@@ -46,7 +46,7 @@ def ar1_coefficient(x: Floats) -> float:
     return min(max((x.size * raw + 1) / (x.size - 3), 0.0), 0.999)
 
 
-def variance_of_window_mean(reference: Floats, rows: int) -> float:
+def variance_of_window_mean(reference: Floats, rows: int, *, least_coefficient: float = 0.0) -> float:
     """Return the variance of the mean of `rows` consecutive rows of a stationary series like `reference`.
 
     The persistent part is an AR(1) fitted to the reference; what that leaves is measured on its residuals
@@ -54,23 +54,25 @@ def variance_of_window_mean(reference: Floats, rows: int) -> float:
     exact finite sum is used, so a window shorter than the correlation time is not given more than one observation's
     variance.
 
+    Args:
+        reference: (n,) rows in time order, at least 4.
+        rows: length of the window.
+        least_coefficient: the result is not below that of an AR(1) with this lag-one autocorrelation.
+
     Source: Andrews and Monahan (1992), Econometrica 60(4).
     """
     d = reference - reference.mean()
+    marginal = float(d.var())
     rho = ar1_coefficient(reference)
     residual = d[1:] - rho * d[:-1]
     spread = float(residual.var())
-    if spread <= 0:
-        return float(d.var()) / rows
-    bandwidth = math.ceil(d.size ** (1 / 3))
-    colour = long_run_variance(residual, bandwidth) / spread  # 1 for an exact AR(1)
-    marginal = spread / (1 - rho**2)
+    if marginal <= 0 or spread <= 0:
+        return marginal
+    colour = long_run_variance(residual, math.ceil(d.size ** (1 / 3))) / spread  # 1 for an exact AR(1)
+    fitted = spread / (1 - rho**2) * max(colour, 1.0) * _inflation(rho, rows)
+    return max(fitted, marginal * _inflation(least_coefficient, rows)) / rows
+
+
+def _inflation(rho: float, rows: int) -> float:
     lags = np.arange(1, rows)
-    inflation = 1 + 2 * float(((1 - lags / rows) * rho**lags).sum())
-    return marginal * max(colour, 1.0) * inflation / rows
-
-
-def effective_rows(reference: Floats, rows: int) -> float:
-    """Return how many independent rows carry as much about the mean as `rows` consecutive ones, at least 1."""
-    variance = variance_of_window_mean(reference, rows)
-    return float(np.clip(reference.var() / variance, 1.0, rows)) if variance > 0 else float(rows)
+    return 1 + 2 * float(((1 - lags / rows) * rho**lags).sum())
