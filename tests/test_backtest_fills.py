@@ -1,0 +1,92 @@
+"""Prices of executions: pessimistic, and on the right side of the spread."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forexgpt_core.backtest.fills import Bar, commission, entry_price, exit_price, protective_exit, trade_profit
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.orders import Side
+
+COSTS = Costs(spread_pips=2.0, slippage_pips=0.5, commission_per_lot=4.0)
+
+
+def bar(open_: float, high: float, low: float, close: float | None = None) -> Bar:
+    return Bar(ts_utc=datetime(2018, 1, 2, tzinfo=UTC), open=open_, high=high, low=low, close=close or open_)
+
+
+def test_a_buyer_pays_the_ask_and_a_seller_gets_the_bid_and_both_slip() -> None:
+    assert entry_price(1.2, Side.BUY, COSTS, "EURUSD") == pytest.approx(1.20025, abs=1e-12)
+    assert exit_price(1.2, Side.BUY, COSTS, "EURUSD") == pytest.approx(1.19995, abs=1e-12)
+    assert entry_price(1.2, Side.SELL, COSTS, "EURUSD") == pytest.approx(1.19995, abs=1e-12)
+    assert exit_price(1.2, Side.SELL, COSTS, "EURUSD") == pytest.approx(1.20025, abs=1e-12)
+    assert entry_price(110.0, Side.BUY, COSTS, "USDJPY") == pytest.approx(110.025, abs=1e-12)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_round_trip_at_an_unchanged_price_loses_what_costs_say(side: Side) -> None:
+    entry, exit_ = entry_price(1.2, side, COSTS, "EURUSD"), exit_price(1.2, side, COSTS, "EURUSD")
+    lost = -trade_profit(side, 0.5, entry, exit_, COSTS, "EURUSD")
+    assert lost == pytest.approx(0.5 * 100_000 * 0.0003 + 2 * 0.5 * 4.0, abs=1e-8)  # 3 pips and two commissions
+    assert lost / (0.5 * 100_000 * 1.2) == pytest.approx(COSTS.round_trip_return("EURUSD", 1.2), rel=1e-9)
+    assert commission(0.5, COSTS) == 2.0
+
+
+def test_a_bar_that_touches_both_levels_is_a_stop() -> None:
+    price, reason = protective_exit(Side.BUY, 1.19, 1.21, bar(1.2, 1.22, 1.18), COSTS, "EURUSD") or (0, "")
+    assert (price, reason) == (pytest.approx(1.19 - 0.00005), "stop")
+
+
+def test_a_gap_through_the_stop_fills_at_the_open() -> None:
+    long = protective_exit(Side.BUY, 1.19, 1.25, bar(1.18, 1.185, 1.17), COSTS, "EURUSD")
+    assert long == (pytest.approx(1.18 - 0.00005), "stop")
+    short = protective_exit(Side.SELL, 1.21, 1.15, bar(1.22, 1.23, 1.215), COSTS, "EURUSD")
+    assert short == (pytest.approx(1.22 + 0.0002 + 0.00005), "stop")
+
+
+def test_a_gap_through_the_target_fills_at_the_open_like_a_limit_order() -> None:
+    assert protective_exit(Side.BUY, 1.1, 1.21, bar(1.22, 1.23, 1.215), COSTS, "EURUSD") == (
+        pytest.approx(1.22 - 0.00005),
+        "take_profit",
+    )
+
+
+def test_a_short_position_is_watched_on_the_ask() -> None:
+    high_bid_below_stop = bar(1.2, 1.2099, 1.199)
+    found = protective_exit(Side.SELL, 1.21, 1.1, high_bid_below_stop, COSTS, "EURUSD")  # ask reached 1.2101
+    assert found == (pytest.approx(1.21 + 0.00005), "stop")
+    assert protective_exit(Side.SELL, 1.2102, 1.1, high_bid_below_stop, COSTS, "EURUSD") is None
+    low_bid_at_target = bar(1.2, 1.201, 1.19)
+    assert protective_exit(Side.SELL, 1.3, 1.19, low_bid_at_target, COSTS, "EURUSD") is None  # the ask was 1.1902
+
+
+def test_no_level_no_exit() -> None:
+    assert protective_exit(Side.BUY, None, None, bar(1.2, 9.0, 0.1), COSTS, "EURUSD") is None
+
+
+@given(
+    side=st.sampled_from(list(Side)),
+    opened=st.floats(1.0, 1.4),
+    up=st.floats(0, 0.1),
+    down=st.floats(0, 0.1),
+    stop_gap=st.floats(-0.05, 0.1),
+    target_gap=st.floats(-0.05, 0.1),
+)
+def test_an_exit_is_never_kinder_than_the_market(
+    side: Side, opened: float, up: float, down: float, stop_gap: float, target_gap: float
+) -> None:
+    one = bar(opened, opened + up, opened - down)
+    stop, target = opened - side.sign * stop_gap, opened + side.sign * target_gap
+    found = protective_exit(side, stop, target, one, COSTS, "EURUSD")
+    if found is None:
+        return
+    price, reason = found
+    ends = [exit_price(bid, side, COSTS, "EURUSD") for bid in (one.low, one.high)]
+    assert min(ends) - 1e-12 <= price <= max(ends) + 1e-12  # a price the bar traded at
+    if reason == "stop":
+        assert side.sign * price < side.sign * stop
+    free = protective_exit(side, None, target, one, COSTS, "EURUSD")
+    if free is not None:
+        assert side.sign * price <= side.sign * free[0] + 1e-12 or reason == "take_profit"
