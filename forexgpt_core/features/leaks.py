@@ -1,7 +1,8 @@
 """Find feature columns that read the future, by taking the future away and by changing it.
 
 Two tests at several cuts. Truncation: build again without the bars from the cut on. Perturbation: build again with the
-prices from the cut on changed. Neither may alter one bit of a row before the cut.
+prices from the cut on changed. Neither may alter one bit of a row before the cut. What a build brings along instead of
+computing it from the candles it is given stays out of sight.
 """
 
 from collections.abc import Callable

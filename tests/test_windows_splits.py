@@ -1,0 +1,165 @@
+"""Windows and splits: returns and label times are right, and no label reaches into a later part."""
+
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forexgpt_core.domain.clock import Timeframe, bar_close, next_opens, week_opens
+from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.features.splits import SplitShares, deployment_parts, evidence_parts, purge
+from forexgpt_core.features.windows import MarketArrays, Windows, market_arrays, usable
+
+H1 = Timeframe.H1
+SHARES = SplitShares()
+
+
+def arrays_of(
+    bars: int, horizons: tuple[int, ...] = (1, 4, 24), *, warm_up: int = 10, seed: int = 0, holes: float = 0.0
+) -> MarketArrays:
+    rng = np.random.default_rng(seed)
+    before = week_opens()[1400] - np.timedelta64(1, "s")
+    kept = rng.random(bars) >= holes
+    opens = next_opens(np.array([before]), H1, bars)[0][kept]
+    close = 1.1 * np.exp(np.cumsum(rng.normal(0, 1e-3, opens.size)))
+    ts = pl.Series("ts_utc", opens).dt.replace_time_zone("UTC")
+    feature = rng.normal(size=opens.size)
+    feature[:warm_up] = np.nan
+    candles = pl.DataFrame({"ts_utc": ts, "close": close})
+    return market_arrays("EURUSD", H1, candles, pl.DataFrame({"ts_utc": ts, "a": feature, "b": close}), horizons)
+
+
+@settings(deadline=None)
+@given(bars=st.integers(1, 80), horizons=st.sets(st.integers(1, 30), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_returns_and_label_times_follow_the_definition(bars: int, horizons: set[int], seed: int) -> None:
+    arrays = arrays_of(bars, tuple(sorted(horizons)), seed=seed, warm_up=min(10, bars))
+    for row in range(bars):
+        for column, h in enumerate(arrays.horizons_bars):
+            if row + h < bars:
+                expected = np.log(arrays.close[row + h] / arrays.close[row])
+                assert arrays.returns[row, column] == pytest.approx(expected, rel=1e-12)
+            else:
+                assert np.isnan(arrays.returns[row, column])
+        last = row + max(horizons)
+        if last < bars:
+            assert arrays.label_end_utc[row] == bar_close(arrays.ts_utc[last], H1)
+        else:
+            assert np.isnat(arrays.label_end_utc[row])
+    assert arrays.known_utc[0] - arrays.ts_utc[0] == np.timedelta64(1, "h")
+
+
+def test_usable_rows_have_warm_features_and_matured_labels_where_asked() -> None:
+    arrays = arrays_of(100, (1, 5), warm_up=12)
+    assert usable(arrays, matured=False).rows.tolist() == list(range(12, 100))
+    matured = usable(arrays, matured=True)
+    assert matured.rows.tolist() == list(range(12, 95))
+    assert np.isfinite(matured.returns).all()
+    assert matured.features.shape == (83, 2)
+    np.testing.assert_array_equal(matured.origin_utc, arrays.ts_utc[12:95])
+    assert matured.take(matured.rows < 20).rows.tolist() == list(range(12, 20))
+
+
+def test_windows_share_the_arrays_and_copy_nothing() -> None:
+    arrays = arrays_of(1000)
+    parts = evidence_parts(usable(arrays, matured=True), SHARES)
+    assert parts.train.arrays is parts.test.arrays is arrays
+
+
+@settings(deadline=None)
+@given(
+    bars=st.integers(700, 1500),
+    longest=st.integers(1, 60),
+    seed=st.integers(0, 2**32 - 1),
+    holes=st.sampled_from([0.0, 0.2]),
+    train=st.floats(0.5, 0.7),
+)
+def test_no_label_of_a_part_reaches_past_the_first_origin_of_the_next(
+    bars: int, longest: int, seed: int, holes: float, train: float
+) -> None:
+    arrays = arrays_of(bars, tuple(sorted({1, longest})), seed=seed, holes=holes)
+    windows = usable(arrays, matured=True)
+    shares = SplitShares(train=train, calibration=0.2)
+    try:
+        evidence, deployed = evidence_parts(windows, shares), deployment_parts(windows, shares)
+    except NotReady:
+        return  # the purge left too few rows, which is refused and not hidden
+    for parts in (
+        [evidence.train, evidence.valid, evidence.calibration, evidence.test],
+        [deployed.train, deployed.valid, deployed.calibration],
+    ):
+        for earlier, later in pairwise(parts):
+            assert earlier.arrays.label_end_utc[earlier.rows].max() <= arrays.known_utc[later.rows[0]]
+            assert earlier.rows[-1] < later.rows[0]
+        assert parts[-1].rows[-1] == windows.rows[-1], "the newest rows are used"
+    assert len(deployed.test) == 0
+    assert deployed.train.rows.size > evidence.train.rows.size
+
+
+def test_the_purge_drops_exactly_the_rows_whose_labels_are_still_open() -> None:
+    arrays = arrays_of(400, (1, 24))
+    windows = usable(arrays, matured=True)
+    first, second = windows.take(np.arange(0, 100)), windows.take(np.arange(100, 200))
+    kept = purge(first, second)
+    assert len(kept) == 100 - 23, "the row 24 bars before the first later one ends when that one is known"
+    assert kept.rows.tolist() == first.rows[:77].tolist()
+    assert purge(first, second.take(np.empty(0, dtype=np.int64))) is first
+
+
+def test_a_row_without_a_matured_label_never_stays_before_a_later_part() -> None:
+    arrays = arrays_of(60, (5,))
+    windows = Windows(arrays=arrays, rows=np.arange(20, 60))
+    assert purge(windows.take(windows.rows < 59), windows.take(windows.rows == 59)).rows.max() == 54
+
+
+def test_the_valid_rows_are_the_last_sixth_of_train() -> None:
+    windows = usable(arrays_of(2000, (1,)), matured=True)
+    parts = evidence_parts(windows, SHARES)
+    assert len(parts.valid) / (len(parts.train) + len(parts.valid)) == pytest.approx(1 / 6, abs=0.01)
+    assert len(parts.test) / len(windows) == pytest.approx(0.2, abs=0.01)
+    assert len(parts.calibration) / len(windows) == pytest.approx(0.2, abs=0.01)
+
+
+def test_too_short_a_history_is_not_ready_and_says_which_part() -> None:
+    windows = usable(arrays_of(200), matured=True)
+    for split in (evidence_parts, deployment_parts):
+        with pytest.raises(NotReady, match=r"EURUSD H1 has 166 usable rows, which leaves \d+ for valid; at least 50"):
+            split(windows, SHARES)
+    with pytest.raises(NotReady, match="0 usable rows"):
+        evidence_parts(usable(arrays_of(5, warm_up=5), matured=True), SHARES)
+
+
+@pytest.mark.parametrize(
+    "shares", [{"train": 0.0}, {"train": 0.9}, {"train": 0.8, "calibration": 0.2}, {"valid_of_train": 1.0}]
+)
+def test_unlawful_shares_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="must lie in"):
+        SplitShares(**shares)
+
+
+@pytest.mark.parametrize("horizons", [(), (0, 1), (4, 1), (1, 1)])
+def test_unlawful_horizons_are_refused(horizons: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match="increasing whole numbers of bars"):
+        arrays_of(50, horizons)
+
+
+def test_features_of_other_bars_are_refused() -> None:
+    arrays = arrays_of(50)
+    ts = pl.Series("ts_utc", arrays.ts_utc).dt.replace_time_zone("UTC")
+    candles = pl.DataFrame({"ts_utc": ts, "close": arrays.close})
+    features = pl.DataFrame({"ts_utc": ts, "a": arrays.close}).tail(49)
+    with pytest.raises(BadInput, match="other bars than its candles"):
+        market_arrays("EURUSD", H1, candles, features, (1,))
+
+
+def test_a_null_feature_counts_as_missing_and_no_feature_is_legal() -> None:
+    arrays = arrays_of(30, (1,))
+    ts = pl.Series("ts_utc", arrays.ts_utc).dt.replace_time_zone("UTC")
+    candles = pl.DataFrame({"ts_utc": ts, "close": arrays.close})
+    holed = pl.DataFrame({"ts_utc": ts, "a": [None, *[1.0] * 29]})
+    assert usable(market_arrays("EURUSD", H1, candles, holed, (1,)), matured=False).rows[0] == 1
+    bare = market_arrays("EURUSD", H1, candles, candles.select("ts_utc"), (1,))
+    assert bare.features.shape == (30, 0)
+    assert len(usable(bare, matured=True)) == 29
