@@ -97,6 +97,7 @@ class DriftReport:
         loss_shift: mean current loss over mean reference loss, minus 1; NaN without losses.
         loss_p: one-sided p of "errors have not risen"; NaN without losses.
         loss_drifted: whether errors raise the alarm.
+        feature_level: adjusted p below which a column counts as drifted.
         false_alarm_note: how often this alarm is wrong, and how that was arranged.
         columns: every judged column, smallest p first.
         unjudged: columns with too few finite rows, and those excluded.
@@ -109,6 +110,7 @@ class DriftReport:
     loss_shift: float
     loss_p: float
     loss_drifted: bool
+    feature_level: float
     false_alarm_note: str
     columns: tuple[ColumnDrift, ...]
     unjudged: tuple[str, ...]
@@ -174,6 +176,7 @@ def drift_report(
         loss_shift=loss_shift,
         loss_p=loss_p,
         loss_drifted=loss_drifted,
+        feature_level=limits.false_alarm_rate / 2,
         false_alarm_note=note,
         columns=columns,
         unjudged=tuple(sorted({*_names(reference), *_names(current)} - set(judged) - {"ts_utc"})),
