@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from forexgpt_core.candles.resampling import resample
 from forexgpt_core.domain.bars import empty_bars
-from forexgpt_core.domain.clock import Timeframe, bar_close, bar_open, next_opens, week_opens
+from forexgpt_core.domain.clock import Timeframe, bar_close, bar_open, in_fx_week, next_opens, week_opens
 from forexgpt_core.errors import BadInput
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.calendar import calendar
@@ -202,8 +202,7 @@ def test_the_calendar_follows_new_york_through_its_clock_changes(second: int) ->
     local = (
         moment.astype("datetime64[us]").item().replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo("America/New_York"))
     )
-    week_second = (moment - bar_open(np.array([moment]), Timeframe.W1)[0]) / np.timedelta64(1, "s")
-    if week_second >= Timeframe.W1.seconds:
+    if not in_fx_week(np.array([moment]))[0]:
         return  # no bar opens on the weekend
     columns = calendar(np.array([moment]))
     angle = 2 * np.pi * (local.hour + local.minute / 60) / 24
