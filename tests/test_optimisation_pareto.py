@@ -1,5 +1,6 @@
 """The search keeps what is not dominated, sees the earlier part only, and repeats itself."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from forexgpt_core.errors import BadInput, NotReady, UnknownName
 from forexgpt_core.optimisation.front import hypervolumes, non_dominated, objectives, thin
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, members_table, pick, search, split
 from forexgpt_core.optimisation.search_space import SearchSpace
-from forexgpt_core.reporting.pareto import front_picture
+from forexgpt_core.reporting.pareto import front_picture, interactive_html
 
 BARS = 330
 HORIZONS = (1, 6, 12)
@@ -197,6 +198,12 @@ def test_the_members_are_tabled_and_drawn(found: ParetoResult) -> None:
     assert table["config"].to_list() == [member.hash12 for member in found.members]
     assert {"in_sharpe", "out_sharpe", "in_trades", "stop_scales"} <= set(table.columns)
     assert front_picture(found, "EURUSD").startswith(b"\x89PNG")
+
+
+def test_the_interactive_page_names_every_member_and_loads_nothing(found: ParetoResult) -> None:
+    page = interactive_html(found, "EURUSD")
+    assert all(member.hash12 in page for member in found.members)
+    assert re.search(r"<(script|link)[^>]*(src|href)=.https?://", page) is None
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)), elements=st.integers(0, 3).map(float)))

@@ -1,13 +1,15 @@
 """Pictures of a Pareto front."""
 
 import io
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.backtest.performance import Stats
-from forexgpt_core.optimisation.pareto import ParetoResult, Pick, pick
+from forexgpt_core.optimisation.front import OBJECTIVES
+from forexgpt_core.optimisation.pareto import ParetoMember, ParetoResult, Pick, pick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,3 +110,38 @@ def _points(stats: list[Stats]) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 def _point(stats: Stats) -> tuple[float, float]:
     return _number(stats, "max_drawdown_pct"), _number(stats, "return_pct")
+
+
+def interactive_html(result: ParetoResult, title: str) -> str:
+    """Return one self-contained page (plotly embedded, works offline): the front in and out of sample, with hover."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    parts = (
+        ("in sample", [m.in_sample for m in result.members], _INK),
+        ("later", [m.out_of_sample for m in result.members], _LATER),
+    )
+    for name, stats, colour in parts:
+        drawdowns, gains = _points(stats)
+        figure.add_scatter(
+            x=drawdowns,
+            y=gains,
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 10},
+            text=[_hover(member, one) for member, one in zip(result.members, stats)],
+            hovertemplate="%{text}<extra>" + name + "</extra>",
+        )
+    figure.update_layout(
+        title={"text": f"{_headline(result, title)}<br><sub>{_footnote(result)}</sub>"},
+        xaxis_title="max drawdown %",
+        yaxis_title="return %",
+        template="plotly_white",
+    )
+    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _hover(member: ParetoMember, stats: Stats) -> str:
+    figures = [f"{name}: {_number(stats, name):.2f}" for name in (*OBJECTIVES, "trades")]
+    chosen = [f"{name}: {value}" for name, value in asdict(member.config).items()]
+    return "<br>".join([f"<b>{member.hash12}</b>", *figures, "", *chosen])
