@@ -1,6 +1,7 @@
 """The common look of pictures about forecasts: figure, palette, PNG."""
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,3 +40,10 @@ def png(figure: "Figure") -> bytes:
 def bars_text(horizon_bars: int) -> str:
     """Return '1 bar' or 'h bars'."""
     return "1 bar" if horizon_bars == 1 else f"{horizon_bars} bars"
+
+
+def p_text(value: float | None) -> str:
+    """Return a p-value as people write it; 'too few' where there was too little to test."""
+    if value is None or math.isnan(value):
+        return "too few"
+    return "<.001" if value < 0.001 else f"{value:.3f}"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from forexgpt_core.evaluation.drift import DriftReport
-from forexgpt_core.reporting.canvas import BAD, INK, MUTED, new_figure, png, quiet
+from forexgpt_core.reporting.canvas import BAD, INK, MUTED, new_figure, p_text, png, quiet
 
 _MOST_COLUMNS = 25
 _LEAST_P = 1e-6
@@ -45,4 +45,4 @@ def _errors(report: DriftReport) -> str:
     drawn = f", {hidden} with the largest p not drawn" if hidden > 0 else ""
     if math.isnan(report.loss_p):
         return f"{count}{drawn}; too few errors have matured to judge them"
-    return f"{count}{drawn}; errors {100 * report.loss_shift:+.1f} % (one-sided p {report.loss_p:.3f})"
+    return f"{count}{drawn}; errors {100 * report.loss_shift:+.1f} % (one-sided p {p_text(report.loss_p)})"

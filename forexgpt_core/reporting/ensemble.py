@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.reporting.canvas import SERIES, new_figure, png, quiet
+from forexgpt_core.reporting.canvas import MUTED, SERIES, new_figure, png, quiet
 
 _POINTS_DRAWN = 1500  # about one per pixel
 
@@ -14,7 +14,9 @@ _POINTS_DRAWN = 1500  # about one per pixel
 def weights_picture(
     origin_utc: NDArray[np.datetime64], weights: NDArray[np.float64], names: Sequence[str], title: str
 ) -> bytes:
-    """Return a PNG of the members' weights over time, stacked to 1, each with its newest weight.
+    """Return a PNG of each member's weight over time beside the equal weight, with its newest weight.
+
+    Lines and not a stack: weights by inverse loss differ by a few percent, which a stack would hide.
 
     Args:
         origin_utc: (n,) in time order.
@@ -31,14 +33,14 @@ def weights_picture(
     rows = np.unique(np.linspace(0, len(origin_utc) - 1, min(len(origin_utc), _POINTS_DRAWN)).astype(np.int64))
     figure = new_figure(10, 4.2)
     axes = figure.add_subplot()
-    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    labels = [f"{name}  {100 * w:.0f} %" for name, w in zip(names, weights[:, -1], strict=True)]
     times = origin_utc.astype("datetime64[us]")[rows]
-    axes.stackplot(times, weights[:, rows], colors=colours, labels=labels, alpha=0.85, linewidth=0)
-    axes.axhline(0, color="white", linewidth=0)
-    for edge in np.cumsum(weights[:, rows], axis=0)[:-1]:
-        axes.plot(times, edge, color="white", linewidth=1)
-    axes.set_ylim(0, 1)
+    equal = 1 / len(names)
+    axes.axhline(equal, color=MUTED, linewidth=1, linestyle="--", label=f"equal weights  {100 * equal:.1f} %")
+    for place in np.argsort(-weights[:, -1], kind="stable"):
+        label = f"{names[place]}  {100 * weights[place, -1]:.1f} %"
+        axes.plot(times, weights[place, rows], color=SERIES[place % len(SERIES)], linewidth=1.5, label=label)
+    reach = max(0.02, 1.08 * float(np.abs(weights - equal).max()))
+    axes.set_ylim(max(equal - reach, 0), min(equal + reach, 1))
     axes.margins(x=0)
     axes.set_ylabel("weight")
     dates = AutoDateLocator(minticks=4, maxticks=9)
@@ -46,8 +48,5 @@ def weights_picture(
     axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
     axes.set_title(f"{title}: weight of each member, from errors known at that time", fontsize=11)
     quiet(axes)
-    handles, shown = axes.get_legend_handles_labels()
-    figure.legend(
-        handles[::-1], shown[::-1], loc="outside right center", frameon=False, title="newest weight", alignment="left"
-    )
+    figure.legend(loc="outside right center", frameon=False, title="newest weight", alignment="left")
     return png(figure)

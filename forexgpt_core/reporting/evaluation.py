@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from forexgpt_core.domain.forecasts import INTERVALS, ForecastBatch
 from forexgpt_core.evaluation.report_card import SIGNIFICANT, HorizonScore, Leaderboard
 from forexgpt_core.evaluation.scores import coverage, pit
-from forexgpt_core.reporting.canvas import BAND, INK, MUTED, SERIES, bars_text, new_figure, png, quiet
+from forexgpt_core.reporting.canvas import BAND, INK, MUTED, SERIES, bars_text, new_figure, p_text, png, quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def _draw_pit(axes: "Axes", forecasts: ForecastBatch, values: Floats) -> None:
     for column in range(values.shape[1]):
         density = np.histogram(values[:, column], bins=edges)[0] * _PIT_BINS / len(values)
         highest = max(highest, float(density.max()))
-        axes.stairs(density, edges, color=SERIES[column % len(SERIES)], linewidth=1.4)
+        axes.stairs(density, edges, color=SERIES[column % len(SERIES)], linewidth=1.4, baseline=None)
     axes.set_ylim(0, max(1.6, 1.1 * highest))
     axes.set_xlim(0, 1)
     axes.set_xlabel("PIT: probability given to values up to the return")
@@ -117,6 +117,8 @@ def skill_picture(scores: Sequence[HorizonScore], title: str) -> bytes:
     axes.set_yticks(ticks, families)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(place - 0.9, -1)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -0.2), max(high, 0.2))
     axes.set_xlabel("skill in CRPS over the random walk, % (filled: the whole 95 % interval lies above 0)")
     axes.set_title(f"{title}: skill over the random walk", fontsize=11)
     quiet(axes)
@@ -170,20 +172,14 @@ def _rows(leaderboard: Leaderboard) -> list[tuple[bool, list[str]]]:
                 str(row.rank),
                 str(score.horizon_bars),
                 "reference" if score.equals_reference else interval,
-                "–" if score.equals_reference else _p(p),
-                "–" if score.equals_reference else _p(score.dm_p_nonoverlapping),
+                "–" if score.equals_reference else p_text(p),
+                "–" if score.equals_reference else p_text(score.dm_p_nonoverlapping),
                 f"{100 * score.coverage_90:.1f}",
                 _share(score.direction, score.direction_se),
                 f"{score.n:,} ({score.n_independent:,})",
             ]
             rows.append(((score.family, score.horizon_bars) in shown, cells))
     return rows
-
-
-def _p(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "too few"
-    return "<.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _share(value: float | None, error: float | None) -> str:
