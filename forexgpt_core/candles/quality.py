@@ -23,6 +23,7 @@ class QualityLimits:
         null_share, impossible_share, repeat_share, disorder_share, off_grid_share: of rows.
         outside_week_share: of rows; stub bars at the weekly close are common and the cleaning drops them.
         gap_share: of the bars expected on ordinary trading days.
+        least_rows: rows there must be; 0 where having nothing new is no fault.
         least_bars: bars missing or outside the week that are tolerated however short the table is.
         spike_log_return: a move (close to close, or low to high within a bar) that is suspicious in bars of up to one
             hour; this limit and the next grow with the square root of the bar's length beyond that.
@@ -38,6 +39,7 @@ class QualityLimits:
     off_grid_share: float = 0.001
     outside_week_share: float = 0.005
     gap_share: float = 0.05
+    least_rows: int = 1
     least_bars: int = 3
     spike_log_return: float = 0.05
     spike_share: float = 0.0001
@@ -53,8 +55,8 @@ class QualityLimits:
                 "quality limits must satisfy 0 < spike_log_return <= absurd_log_return, were"
                 f" {self.spike_log_return} and {self.absurd_log_return}"
             )
-        if self.least_bars < 0 or (self.max_stale_bars is not None and self.max_stale_bars < 0):
-            raise BadInput("quality limits least_bars and max_stale_bars must be 0 or more")
+        if min(self.least_rows, self.least_bars) < 0 or (self.max_stale_bars is not None and self.max_stale_bars < 0):
+            raise BadInput("quality limits least_rows, least_bars and max_stale_bars must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ def judge(
     """Return whether raw bars may be cleaned and merged, and why not.
 
     Args:
-        raw: bars as the source gave them. A table without rows never passes: there is nothing to vouch for.
+        raw: bars as the source gave them. A table without rows passes only where `limits.least_rows` is 0.
         limits: what is tolerated, by default `QualityLimits()`.
         now_utc: the clock to judge staleness against; None for an archive, which is never stale.
 
@@ -102,6 +104,7 @@ def _terms(limits: QualityLimits, timeframe: Timeframe) -> Terms:
     growth = max(1.0, timeframe.seconds / 3600) ** 0.5
     return Terms(
         shares={f.name.removesuffix("_share"): getattr(limits, f.name) for f in fields(limits) if "_share" in f.name},
+        least_rows=limits.least_rows,
         least_bars=limits.least_bars,
         spike=limits.spike_log_return * growth,
         absurd=limits.absurd_log_return * growth,

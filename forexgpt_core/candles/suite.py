@@ -27,6 +27,7 @@ class Terms:
     """The tolerances the laws refer to; see `quality.QualityLimits`."""
 
     shares: dict[str, float]
+    least_rows: int
     least_bars: int
     spike: float
     absurd: float
@@ -57,8 +58,8 @@ class Failure:
     @property
     def line(self) -> str:
         """Return one sentence a person can act upon."""
-        if not self.rows:
-            return f"{self.column} must {self.wanted}; there is none"
+        if self.expectation == _SOME_ROWS.name:
+            return f"{self.column} must {self.wanted}; it has {self.rows}"
         tolerated = f"{self.limit:.1f}".removesuffix(".0")
         examples = f": {'; '.join(self.examples)}" if self.examples else ""
         count = f"{self.unexpected} of {self.rows} do not, {tolerated} tolerated"
@@ -146,8 +147,8 @@ _COLUMN_LAWS = (
 _SOME_ROWS = _Law(
     name="some_rows",
     column="table",
-    wanted="hold at least one bar",
-    expect=lambda gx, mostly, terms: gx.ExpectTableRowCountToBeBetween(min_value=1),
+    wanted="hold {least_rows} bars or more",
+    expect=lambda gx, mostly, terms: gx.ExpectTableRowCountToBeBetween(min_value=terms.least_rows),
 )
 _ROW_LAWS = (
     _SOME_ROWS,
@@ -230,7 +231,7 @@ def judge_columns(raw: pl.DataFrame) -> tuple[Failure, ...]:
         "columns_complete": [f"'{name}' is missing" for name in SCHEMA if name not in raw.columns],
         "columns_known": [f"'{name}' is unknown" for name in raw.columns if name not in _KNOWN],
     }
-    terms = Terms(shares={}, least_bars=0, spike=0.0, absurd=0.0, max_stale_bars=None)
+    terms = Terms(shares={}, least_rows=0, least_bars=0, spike=0.0, absurd=0.0, max_stale_bars=None)
     return tuple(
         _failure(law, len(offenders[law.name]), raw.width, terms, 0.0, offenders[law.name][:_EXAMPLES])
         for law in _broken(names, dict.fromkeys(_COLUMN_LAWS, 1.0), terms)
@@ -286,7 +287,7 @@ def _failure(law: _Law, unexpected: int, of: int, terms: Terms, limit: float, ex
     return Failure(
         expectation=law.name,
         column=law.column,
-        wanted=law.wanted.format(spike=terms.spike, absurd=terms.absurd),
+        wanted=law.wanted.format(spike=terms.spike, absurd=terms.absurd, least_rows=terms.least_rows),
         unexpected=unexpected,
         rows=of,
         limit=limit,

@@ -103,16 +103,23 @@ def _csv(path: Path) -> pl.DataFrame:
         raise BadFile(path, "the file is empty; expected a header and at least one bar")
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator))
-    rows = pl.read_csv(
-        path,
-        separator=separator,
-        has_header=False,
-        skip_rows=1,
-        new_columns=[f"column_{n}" for n in range(len(names))],
-        schema={f"column_{n}": pl.String for n in range(len(names))},
-        truncate_ragged_lines=False,
-    )
-    return rows.rename(dict(zip(rows.columns, _distinct(names, path))))
+    schema = dict.fromkeys(_distinct(names, path), pl.String())
+    try:
+        rows = pl.read_csv(path, separator=separator, has_header=False, skip_rows=1, schema=schema)
+    except pl.exceptions.PolarsError:
+        _refuse_ragged(path, separator, len(names))
+        raise
+    return rows.filter(~pl.all_horizontal(pl.all().is_null()))  # a blank line is no row
+
+
+def _refuse_ragged(path: Path, separator: str, fields: int) -> None:
+    """Refuse the first row whose number of fields is not that of the header, if there is one."""
+    lines = pl.read_csv(path, separator="\x01", quote_char=None, has_header=False, skip_rows=1).to_series()
+    found = lines.str.count_matches(separator, literal=True) + 1
+    bad = ((found != fields) & (lines.str.strip_chars() != "")).arg_true()
+    if bad.len():
+        row = int(bad[0])
+        raise BadFile(path, f"has {found[row]} fields, expected the {fields} of the header", row + 1, None, lines[row])
 
 
 def _distinct(names: list[str], path: Path) -> list[str]:
@@ -136,6 +143,8 @@ def _columns(columns: list[str], path: Path) -> dict[str, str]:
     else:
         unnamed = columns[:1] if columns and not plain[columns[0]] else []
         found["ts_utc"] = [c for c, key in plain.items() if key in (*_TIMES, "date")] or unnamed
+    ticks = [c for c in found["volume"] if plain[c].startswith("tick")]
+    found["volume"] = ticks or found["volume"]  # MetaTrader exports both, and currencies have no other volume
     for target, candidates in found.items():
         if len(candidates) > 1:
             raise BadFile(path, f"the columns {', '.join(candidates)} all claim to hold '{target}'; expected one")

@@ -11,7 +11,7 @@ _UTC = pl.Datetime("us", "UTC")
 _OFFSET = r"(?i)\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
 _EPOCH = r"^\d{10}(\d{3})?$"
 _DATES = ("%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%Y%m%d")
-_CLOCKS = (" %H:%M:%S%.f", " %H:%M", " %H%M%S", "")
+_CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S%.f", " %H%M%S", "")
 _SHAPES = "YYYY-MM-DD HH:MM[:SS], with - . / or nothing in the date, or seconds since 1970"
 _EARLIEST, _LATEST = 1990, 2059
 
@@ -72,22 +72,28 @@ def _from_text(texts: pl.Series, *, column: str, zone: str | None, path: Path) -
     lacking = "other rows say their offset from UTC and this one does not"
     _refuse_first(offsets.is_null(), texts, lacking, column=column, path=path)
     _refuse_zone(zone, column, path)
-    digits = offsets.str.replace(":", "", literal=True)
-    minutes = digits.str.slice(1, 2).cast(pl.Int64, strict=False) * 60
-    minutes = (minutes + digits.str.slice(3, 2).cast(pl.Int64, strict=False)).fill_null(0)  # Z, UTC and GMT
-    sign = digits.str.starts_with("-").cast(pl.Int64) * -2 + 1
-    shift = (minutes * sign * 60_000_000).cast(pl.Duration("us"))
+    shift = _shift(offsets.head(1)) if offsets.n_unique() == 1 else _shift(offsets)  # one value serves all rows
     return (naive - shift).dt.replace_time_zone("UTC")
 
 
+def _shift(offsets: pl.Series) -> pl.Series:
+    """Return offsets such as +02:00 as durations; Z, UTC and GMT are none."""
+    digits = offsets.str.replace(":", "", literal=True)
+    hours, minutes = (digits.str.slice(start, 2).cast(pl.Int64, strict=False) for start in (1, 3))
+    sign = digits.str.starts_with("-").cast(pl.Int64) * -2 + 1
+    return ((hours * 60 + minutes).fill_null(0) * sign * 60_000_000).cast(pl.Duration("us"))
+
+
 def _parsed(texts: pl.Series) -> pl.Series:
-    """Return the first reading that fits the first row, null in every row it does not fit."""
-    first = texts.head(1)
-    for date in _DATES:
-        for clock in _CLOCKS:
-            if first.str.to_datetime(date + clock, strict=False, time_unit="us").null_count() == 0:
-                return texts.str.to_datetime(date + clock, strict=False, time_unit="us")
-    return pl.Series(texts.name, [None] * texts.len(), dtype=pl.Datetime("us"))
+    """Return the times in the first format that fits every row, else in the first that fits the first row."""
+    best = pl.Series(texts.name, [None], dtype=pl.Datetime("us")).new_from_index(0, texts.len())
+    for form in (date + clock for date in _DATES for clock in _CLOCKS):
+        if texts.head(1).str.to_datetime(form, strict=False, time_unit="us").null_count() == 0:
+            times = texts.str.to_datetime(form, strict=False, time_unit="us")
+            if times.null_count() == 0:
+                return times
+            best = times if best.null_count() == best.len() else best
+    return best
 
 
 def _from_epoch(counts: pl.Series) -> pl.Series:
