@@ -12,9 +12,11 @@ from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS, instrument
 from forexgpt_core.errors import BadInput, UnknownName
+from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.models.catalogue import FAMILIES
+from forexgpt_core.optimisation.pareto import ParetoSettings
 
 REQUIRED_FAMILY = "random_walk"
-FAMILIES = ("random_walk", "linear", "forest", "boosting")
 SOURCES = ("sample", "file", "none")
 
 
@@ -34,33 +36,18 @@ class Source(_Group):
     Attributes:
         kind: "sample" (the hourly EURUSD of the backtesting package), "file" (a CSV or Parquet file), "none".
         path: of the file, None otherwise.
-        timezone: IANA zone of times that carry none.
+        timezone: IANA zone of times in the file that carry none; None where they say it themselves.
     """
 
     kind: str = "none"
     path: str | None = None
-    timezone: str = "UTC"
+    timezone: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in SOURCES:
             raise BadInput(f"unknown source.kind '{self.kind}'{suggestion(self.kind, SOURCES)}")
         if (self.kind == "file") != (self.path is not None):
             raise BadInput(f"source.path belongs to kind 'file' and only there; kind is '{self.kind}'")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParetoSettings(_Group):
-    """Size of the strategy search."""
-
-    population: int = 40
-    generations: int = 15
-
-    def __post_init__(self) -> None:
-        if self.population < 4 or self.generations < 1:
-            raise BadInput(
-                "pareto needs a population of 4 or more and 1 or more generations, "
-                f"were {self.population} and {self.generations}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +96,7 @@ class SymbolSettings:
     source: Source = field(default_factory=Source)
     hold_back_bars: int = 0
     horizons_bars: tuple[int, ...] = (1, 4, 24)
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[str, ...] = tuple(FAMILIES)
     family_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
@@ -129,7 +116,7 @@ class SymbolSettings:
         if REQUIRED_FAMILY not in self.families or len(set(self.families)) != len(self.families):
             raise BadInput(f"families must name {REQUIRED_FAMILY} and each one once, were {list(self.families)}")
         for name in (*self.families, *self.family_options):
-            if name not in FAMILIES:
+            if name not in FAMILIES:  # the catalogue's; importing it imports no model
                 raise BadInput(f"unknown family '{name}'{suggestion(name, FAMILIES)}")
         for name, options in self.family_options.items():
             if not isinstance(options, Mapping):
@@ -138,6 +125,7 @@ class SymbolSettings:
             raise BadInput("hold_back_bars and seed must be 0 or more and cash above 0")
         for name in ("family_options", "recipe"):  # copied, so nobody changes frozen settings from outside
             object.__setattr__(self, name, plain(getattr(self, name), name))
+        Recipe.from_json(json.dumps(self.recipe))
 
     @property
     def hash12(self) -> str:

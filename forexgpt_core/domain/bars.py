@@ -44,5 +44,5 @@ def require_bars(bars: pl.DataFrame) -> pl.DataFrame:
     bad = bars.filter(~possible_bar())
     if bad.height:
         first = bad["ts_utc"][0]
-        raise BadInput(f"{bad.height} impossible bars, first at {first}: expected prices > 0, low <= open, close <= high")
+        raise BadInput(f"{bad.height} impossible bars, first at {first}: expected 0 < low <= open, close <= high")
     return bars

@@ -112,7 +112,7 @@ class TrainingRepository:
         mlflow_run_id: str | None = None,
         stage: str = "candidate",
     ) -> bool:
-        """Record a bundle and return whether it is new; the same bundle again changes nothing."""
+        """Record a bundle and return whether it is new; the same bundle made again becomes the newest one again."""
         row = {
             "symbol": symbol,
             "timeframe": timeframe,
@@ -126,15 +126,19 @@ class TrainingRepository:
             "stage": stage,
             "created_utc": now_utc(),
         }
+        t = model_version_table
+        same = [t.c[name] == row[name] for name in ("symbol", "timeframe", "family", "kind", "bundle_hash")]
         with self._database.write() as connection:
-            return self._database.insert_new(connection, model_version_table, [row]) == 1
+            known = connection.execute(sa.update(t).where(*same).values(**row)).rowcount
+            return known == 0 and self._database.insert_new(connection, t, [row]) == 1
 
     def versions(
         self, symbol: str, timeframe: str, family: str | None = None, kind: str | None = None
     ) -> list[ModelVersion]:
         """Return recorded bundles, the newest first."""
         t = model_version_table
-        query = sa.select(t).where(t.c.symbol == symbol, t.c.timeframe == timeframe).order_by(t.c.id.desc())
+        query = sa.select(t).where(t.c.symbol == symbol, t.c.timeframe == timeframe)
+        query = query.order_by(t.c.created_utc.desc(), t.c.id.desc())
         if family is not None:
             query = query.where(t.c.family == family)
         if kind is not None:

@@ -1,0 +1,93 @@
+"""The ensemble's out-of-sample forecasts traded on paper, bar by bar."""
+
+from time import perf_counter
+
+import dagster as dg
+import polars as pl
+
+from forexgpt_assets.defs.ensemble import ensemble
+from forexgpt_assets.metadata import figures, picture, table
+from forexgpt_assets.partitions import symbols
+from forexgpt_core.composition import ENSEMBLE, Platform
+from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.domain.forecast_table import from_table
+from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.errors import NotReady
+from forexgpt_core.strategy.config import StrategyConfig
+
+
+class BacktestConfig(dg.Config):
+    """Strategy of the run; the defaults are those of StrategyConfig."""
+
+    horizon_bars: int = StrategyConfig().horizon_bars
+    entry_probability: float = StrategyConfig().entry_probability
+    stop_scales: float = StrategyConfig().stop_scales
+    take_profit_scales: float = StrategyConfig().take_profit_scales
+    size_fraction: float = StrategyConfig().size_fraction
+    holding_limit_bars: int = StrategyConfig().holding_limit_bars
+
+
+def traded_forecasts(platform: Platform, symbol: str, timeframe: Timeframe) -> tuple[pl.DataFrame, ForecastBatch]:
+    """Return the bars and the ensemble's out-of-sample forecasts that strategies are judged on."""
+    stored = platform.lake.read("forecasts_ensemble", symbol, timeframe)
+    forecasts, _ = from_table(stored, symbol=symbol, timeframe=str(timeframe), family="ensemble")
+    return platform.lake.candles(symbol, timeframe), forecasts
+
+
+@dg.asset(deps=[ensemble], partitions_def=symbols, group_name="strategy", kinds={"python"})
+def backtest(
+    context: dg.AssetExecutionContext, config: BacktestConfig, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """One strategy over the ensemble's out-of-sample forecasts, with spread, commission, slippage and margin."""
+    from forexgpt_core.backtest.kernc import run_backtest
+    from forexgpt_core.reporting.backtest import equity_picture
+
+    started = perf_counter()
+    settings = platform.pair(context.partition_key)
+    symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
+    bars, forecasts = traded_forecasts(platform, symbol, timeframe)
+    strategy = StrategyConfig(**config.model_dump())
+    result = run_backtest(bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash)
+    version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
+    traded = platform.version(settings, ENSEMBLE, ENSEMBLE)
+    platform.scores.replace_backtest(
+        symbol,
+        str(timeframe),
+        ENSEMBLE,
+        traded.bundle_hash,
+        [{**result.stats, "horizon_bars": strategy.horizon_bars, "n": forecasts.quantiles.shape[0]}],
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": result.trades.height,
+            **figures(result.stats),
+            **figures({"config": strategy.hash12, "lake_version": version, "seconds": perf_counter() - started}),
+            "trades": table(result.trades.tail(50).to_dicts()),
+            "equity": picture(equity_picture(result, f"{symbol} {timeframe} {strategy.hash12}"), "equity and drawdown"),
+        }
+    )
+
+
+@dg.asset(deps=[backtest], group_name="strategy")
+def portfolio_backtest(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+    """Every pair's backtest as equal independent accounts; shared margin is not modelled here."""
+    from forexgpt_core.backtest.performance import combine
+    from forexgpt_core.reporting.backtest import curve_picture
+
+    started = perf_counter()
+    equities = {}
+    for symbol in platform.lake.symbols("backtest_equity"):
+        timeframe = Timeframe.parse(platform.pair(symbol).timeframe)
+        if platform.lake.exists("backtest_equity", symbol, timeframe):
+            equities[symbol] = platform.lake.read("backtest_equity", symbol, timeframe)
+    if not equities:
+        raise NotReady("no pair has a backtest yet; materialize `backtest`")
+    curve, stats = combine(equities)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": curve.height,
+            **figures(stats),
+            **figures({"pairs": ", ".join(equities), "seconds": perf_counter() - started}),
+            "equity": picture(curve_picture(curve, "portfolio"), "portfolio equity"),
+        }
+    )

@@ -1,0 +1,48 @@
+"""Import a candle file through the `candles` asset, so that the UI shows it like any other run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.errors import BadInput
+
+
+def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[str, object]:
+    """Judge and merge a file's candles and return what the lake then holds.
+
+    A pair that is new gets the file's timeframe as its base timeframe.
+
+    Raises:
+        BadInput: the file is missing, or the pair is worked on another timeframe.
+    """
+    frame = Timeframe.parse(timeframe)
+    if not file.is_file():
+        raise BadInput(f"no such file: {file}; expected a CSV or Parquet file of candles")
+    with session() as (platform, instance):
+        settings = platform.pair(symbol)
+        if settings.timeframe != frame:
+            if platform.lake.symbols("candles").count(settings.symbol):
+                raise BadInput(
+                    f"{settings.symbol} is worked on {settings.timeframe}, the file is said to be {frame}; import"
+                    f" {settings.timeframe} candles or change `timeframe` with 'forexgpt symbols import'"
+                )
+            settings = replace(settings, timeframe=frame.value)
+        before = platform.lake.candles(settings.symbol, frame).height if _known(platform, settings.symbol, frame) else 0
+        platform.pairs.save(settings, by="candles import")
+        key = add_symbol(instance, settings.symbol)
+        materialize(instance, ["candles"], key, {"candles": {"file": str(file.resolve()), "timezone": timezone}})
+        bars = platform.lake.candles(key, frame)
+        return {
+            "symbol": key,
+            "timeframe": frame.value,
+            "bars": bars.height,
+            "new_bars": bars.height - before,
+            "first_utc": bars["ts_utc"][0],
+            "last_utc": bars["ts_utc"][-1],
+            "lake_version": platform.lake.candles_version(key, frame),
+        }
+
+
+def _known(platform, symbol: str, frame: Timeframe) -> bool:
+    return bool(platform.lake.exists("candles", symbol, frame))

@@ -1,0 +1,133 @@
+"""Runs of assets and jobs from the command line: same instance, same history as the UI."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterInstance
+
+from forexgpt_assets.definitions import defs
+from forexgpt_core.composition import Platform
+from forexgpt_core.domain.instruments import instrument
+from forexgpt_core.errors import ForexGPTError
+from forexgpt_core.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunFailed(ForexGPTError):
+    """A Dagster run did not succeed; the text is the first failure's own."""
+
+
+def prepare_home(settings: Settings) -> None:
+    """Put dagster.yaml into DAGSTER_HOME and let this process use it; safe to repeat."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = home / "dagster.yaml"
+    if not target.exists():
+        partial = target.with_name(f"dagster.yaml.{os.getpid()}")
+        shutil.copyfile(ROOT / "dagster.yaml", partial)
+        partial.replace(target)
+    os.environ["DAGSTER_HOME"] = str(home)
+
+
+@contextmanager
+def open_instance(platform: Platform) -> Iterator[DagsterInstance]:
+    """Yield the Dagster instance that the UI shows."""
+    prepare_home(platform.settings)
+    with DagsterInstance.get() as instance:
+        yield instance
+
+
+def add_symbol(instance: DagsterInstance, symbol: str) -> str:
+    """Add the pair to the partition set and return its key; nothing happens where it is there."""
+    key = instrument(symbol).symbol
+    if not instance.has_dynamic_partition("symbol", key):
+        instance.add_dynamic_partitions("symbol", [key])
+    return key
+
+
+def require_symbol(instance: DagsterInstance, symbol: str) -> str:
+    """Return the pair's partition key.
+
+    Raises:
+        UnknownName: there is no such pair.
+        RunFailed: the pair was never added.
+    """
+    key = instrument(symbol).symbol
+    if not instance.has_dynamic_partition("symbol", key):
+        raise RunFailed(f"{key} has not been added: run 'forexgpt symbols add {key}' or import its candles")
+    return key
+
+
+def materialize(
+    instance: DagsterInstance,
+    assets: Sequence[str],
+    symbol: str | None,
+    config: Mapping[str, Mapping[str, object]] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Materialize assets of one pair in this process, recorded like any run.
+
+    Raises:
+        RunFailed: a step failed; the text says which and why.
+    """
+    selection = [dg.AssetKey(name) for name in assets]
+    job = defs().resolve_implicit_global_asset_job_def()
+    ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=symbol,
+        asset_selection=selection,
+        run_config={**QUIET, **({"ops": ops} if ops else {})},
+        raise_on_error=False,
+        tags={"forexgpt/launched_by": "command line"},
+    )
+    return _succeeded(result)
+
+
+def run_job(
+    instance: DagsterInstance, name: str, config: Mapping[str, Mapping[str, object]] | None = None
+) -> dg.ExecuteInProcessResult:
+    """Run a job that is not made of assets."""
+    ops = {op: {"config": dict(values)} for op, values in (config or {}).items()}
+    job = defs().resolve_job_def(name)
+    result = job.execute_in_process(
+        instance=instance, run_config={**QUIET, **({"ops": ops} if ops else {})}, raise_on_error=False
+    )
+    return _succeeded(result)
+
+
+def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
+    if result.success:
+        return result
+    for event in result.all_events:
+        if event.event_type in (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE):
+            raise RunFailed(_reason(event))
+    raise RunFailed(f"run {result.run_id} failed; see it in the UI")
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """Return the text of the error that was raised on purpose, without Dagster's wrapping."""
+    step = event.step_key or "run"
+    data = event.event_specific_data
+    failure = getattr(data, "user_failure_data", None)
+    if failure is not None and failure.description:
+        return f"{step}: {failure.description}"
+    error = getattr(data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message.strip() if error is not None else event.message or "failed"
+    return f"{step}: {text.split(': ', 1)[-1]}"
+
+
+@contextmanager
+def session() -> Iterator[tuple[Platform, DagsterInstance]]:
+    """Yield the prepared platform and its Dagster instance."""
+    platform = Platform.from_environment()
+    platform.prepare()
+    with open_instance(platform) as instance:
+        yield platform, instance

@@ -1,0 +1,162 @@
+"""Verbs that run assets and jobs: what they do shows in the UI like any run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forexgpt_core import readings
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
+from forexgpt_core.composition import Platform
+from forexgpt_core.errors import UnknownName
+from forexgpt_core.models.catalogue import FAMILIES
+from forexgpt_core.service import active_sessions
+
+Family = Annotated[
+    str, typer.Option("--family", help=f"One of {', '.join(FAMILIES)}; all that are on where not given.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the `forexgpt` command."""
+    _register_data(app)
+    _register_models(app)
+    _register_trading(app)
+    _register_servers(app)
+
+
+def _register_data(app: typer.Typer) -> None:
+    candles = group(app, "candles", "Candles in the lake.")
+    symbols = group(app, "symbols", "Pairs and their settings.")
+    features = group(app, "features", "Feature tables.")
+
+    @symbols.command(epilog="Example: forexgpt symbols add GBPUSD")
+    def add(symbol: SymbolArgument) -> None:
+        """Add a pair to the graph; its partition appears in the UI."""
+        from forexgpt_assets.runs import add_symbol, session
+
+        with session() as (_, instance):
+            print(f"{add_symbol(instance, symbol)} is in the graph")
+
+    @candles.command(
+        "import", epilog="Example: forexgpt candles import GBPUSD_H1.csv --symbol GBPUSD --timeframe H1 --timezone UTC"
+    )
+    def import_(
+        file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+        symbol: Annotated[str, typer.Option(help="Currency pair.")],
+        timeframe: Annotated[str, typer.Option(help="Must be the pair's base timeframe.")] = "H1",
+        timezone: Annotated[str, typer.Option(help="IANA zone of the file's times, where they carry none.")] = "",
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Judge a file's candles and merge them into the lake. A refused file changes nothing."""
+        from forexgpt_assets.importing import import_file
+
+        show(import_file(file, symbol, timeframe, timezone), as_json=as_json)
+
+    @candles.command(epilog="Example: forexgpt candles fetch EURUSD")
+    def fetch(symbol: SymbolArgument) -> None:
+        """Fetch the newest bars from the pair's source and rebuild its features."""
+        _run(symbol, ["candles", "features"])
+
+    @features.command(epilog="Example: forexgpt features build EURUSD")
+    def build(symbol: SymbolArgument) -> None:
+        """Rebuild a pair's features from the candles in the lake."""
+        _run(symbol, ["features"])
+
+
+def _register_models(app: typer.Typer) -> None:
+    @app.command(epilog="Example: forexgpt train EURUSD --family boosting")
+    def train(symbol: SymbolArgument, family: Family = "") -> None:
+        """Train and calibrate a pair's families."""
+        _run(symbol, [f"{name}_{stage}" for name in _families(family) for stage in ("model", "calibration")])
+
+    @app.command(epilog="Example: forexgpt evaluate EURUSD --json")
+    def evaluate(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
+        """Score a pair's families against the random walk, rank them and rebuild the ensemble."""
+        _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble"])
+        rows = [score.to_dict() for score in readings.scores(_platform(), symbol)]
+        print_json(rows) if as_json else print_table(rows)
+
+    @app.command(epilog="Example: forexgpt forecast EURUSD --json")
+    def forecast(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
+        """Forecast from the newest closed bar with the newest ensemble."""
+        rows = readings.forecast_rows(_platform(), symbol)
+        print_json(rows) if as_json else print_table(rows)
+
+
+def _register_trading(app: typer.Typer) -> None:
+    live = group(app, "live", "Paper and live trading.")
+
+    @app.command(epilog="Example: forexgpt backtest EURUSD --json")
+    def backtest(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
+        """Trade the ensemble's out-of-sample forecasts with the default strategy."""
+        _run(symbol, ["backtest"])
+        show(readings.backtest_figures(_platform(), symbol), as_json=as_json)
+
+    @app.command(epilog="Example: forexgpt optimise EURUSD")
+    def optimise(symbol: SymbolArgument) -> None:
+        """Search strategy settings; see the front with `forexgpt pareto`."""
+        _run(symbol, ["pareto_configs"])
+
+    @app.command(epilog="Example: forexgpt deploy EURUSD 0123456789ab --by anna --reason 'best drawdown'")
+    def deploy(
+        symbol: SymbolArgument,
+        config: Annotated[str, typer.Argument(help="Hash of a configuration of the newest front.")],
+        by: Annotated[str, typer.Option(help="Who approves.")],
+        reason: Annotated[str, typer.Option(help="Why.")],
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Approve a configuration: it trades from the next tick on."""
+        _run(symbol, ["deployed_strategy"], {"approve": config, "approved_by": by, "reason": reason})
+        show(readings.deployment_facts(_platform(), symbol), as_json=as_json)
+
+    @live.command(epilog="Example: forexgpt live tick --json")
+    def tick(
+        replay: Annotated[bool, typer.Option(help="Trade on paper every bar the source has beyond the lake.")] = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Tick every active deployment once; repeating a tick sends nothing."""
+        from forexgpt_assets.runs import run_job, session
+
+        with session() as (platform, instance):
+            run_job(instance, "live_execution_job", {"live_tick": {"replay": replay}})
+            rows = [one.status() for one in active_sessions(platform)]
+        print_json(rows) if as_json else [show(row, as_json=False) for row in rows]
+
+
+def _register_servers(app: typer.Typer) -> None:
+    @app.command(epilog="Example: forexgpt demo --json")
+    def demo(as_json: JsonFlag = False) -> None:
+        """Run the whole graph for EURUSD on real hourly candles, then trade on paper the bars nothing has seen."""
+        from forexgpt_assets.demo import run_demo
+
+        run_demo(as_json=as_json)
+
+    @app.command(epilog="Example: forexgpt ui --port 3000")
+    def ui(
+        port: Annotated[int, typer.Option(help="Of Dagster.")] = 3000,
+        mlflow_port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,
+    ) -> None:
+        """Serve Dagster and MLflow on loopback until interrupted."""
+        from forexgpt_assets.servers import serve
+
+        serve(port, mlflow_port)
+
+
+def _run(symbol: str, assets: list[str], config: dict[str, object] | None = None) -> None:
+    from forexgpt_assets.runs import materialize, require_symbol, session
+
+    with session() as (_, instance):
+        key = require_symbol(instance, symbol)
+        result = materialize(instance, assets, key, {assets[0]: config} if config else None)
+        say(f"{key}: {', '.join(assets)} done, run {result.run_id}")
+
+
+def _platform() -> Platform:
+    return Platform.from_environment()
+
+
+def _families(chosen: str) -> list[str]:
+    if chosen and chosen not in FAMILIES:
+        raise UnknownName(f"unknown family '{chosen}'; known: {', '.join(FAMILIES)}")
+    return [chosen] if chosen else list(FAMILIES)

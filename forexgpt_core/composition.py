@@ -1,0 +1,313 @@
+"""Where settings become the real lake, database, bundles and registry; used by the command line and by the assets."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from forexgpt_core.adapters.database.deployments import DeploymentRepository, TradingStateRepository
+from forexgpt_core.adapters.database.engine import Database, open_database
+from forexgpt_core.adapters.database.schema import upgrade
+from forexgpt_core.adapters.database.scores import ScoresRepository
+from forexgpt_core.adapters.database.settings import SettingsRepository
+from forexgpt_core.adapters.database.studies import StudiesRepository, Trial
+from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
+from forexgpt_core.adapters.lake import Lake
+from forexgpt_core.adapters.mlflow_registry import Registry
+from forexgpt_core.adapters.providers.files import FileSource
+from forexgpt_core.adapters.providers.sample import SampleSource
+from forexgpt_core.candles.cleaning import clean
+from forexgpt_core.candles.source import CandleSource
+from forexgpt_core.deployment.records import Skill
+from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
+from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.errors import NotReady
+from forexgpt_core.evaluation.report_card import HorizonScore
+from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.features.windows import MarketArrays, market_arrays
+from forexgpt_core.models.bundle import BundleStore
+from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings
+from forexgpt_core.settings import Settings, load_settings
+
+REFERENCE = "random_walk"
+ENSEMBLE = "ensemble"
+_RECORDED_PACKAGES = ("forexgpt", "numpy", "polars", "scikit-learn", "xgboost", "ta-lib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPin:
+    """Versions of the lake tables a result stands on; reading them again gives the same rows."""
+
+    candles: int
+    features: int
+
+    def __str__(self) -> str:
+        return f"c{self.candles}.f{self.features}"
+
+    @classmethod
+    def parse(cls, text: str) -> "DataPin":
+        """Return the pin that `str` wrote.
+
+        >>> DataPin.parse("c3.f5")
+        DataPin(candles=3, features=5)
+        """
+        candles, features = text.split(".")
+        return cls(candles=int(candles[1:]), features=int(features[1:]))
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Every store of one home. Nothing is opened before it is asked for."""
+
+    settings: Settings
+
+    @classmethod
+    def from_environment(cls) -> "Platform":
+        """Return the platform the environment describes."""
+        return cls(load_settings())
+
+    def prepare(self) -> None:
+        """Create folders, database schema and MLflow store; safe to repeat and from several processes at once."""
+        for folder in (self.settings.home, self.settings.bundles, self.settings.work):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        upgrade(self.settings.database_url)
+        self.registry.prepare()
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Return the Delta lake."""
+        return Lake(self.settings.lake)
+
+    @cached_property
+    def database(self) -> Database:
+        """Return the database, which `prepare` has brought to the newest schema."""
+        return open_database(self.settings.database_url)
+
+    @cached_property
+    def bundles(self) -> BundleStore:
+        """Return the store of immutable bundles."""
+        return BundleStore(self.settings.bundles)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Return the MLflow registry."""
+        return Registry(
+            self.settings.mlflow_tracking_uri, artifacts=self.settings.mlflow_artifacts, lock_folder=self.settings.work
+        )
+
+    @property
+    def training(self) -> TrainingRepository:
+        """Return the record of training runs and bundles."""
+        return TrainingRepository(self.database)
+
+    @property
+    def scores(self) -> ScoresRepository:
+        """Return the record of scores and ensemble weights."""
+        return ScoresRepository(self.database)
+
+    @property
+    def studies(self) -> StudiesRepository:
+        """Return the record of strategy searches."""
+        return StudiesRepository(self.database)
+
+    @property
+    def deployments(self) -> DeploymentRepository:
+        """Return the record of deployments."""
+        return DeploymentRepository(self.database)
+
+    @property
+    def trading_state(self) -> TradingStateRepository:
+        """Return what may be traded now."""
+        return TradingStateRepository(self.database)
+
+    @property
+    def pairs(self) -> SettingsRepository:
+        """Return the saved settings of every pair."""
+        return SettingsRepository(self.database)
+
+    def source(self, settings: SymbolSettings) -> CandleSource:
+        """Return where the candles of a pair come from.
+
+        Raises:
+            NotReady: no source is set for the pair.
+        """
+        makers: dict[str, Callable[[], CandleSource]] = {
+            "sample": SampleSource,
+            "file": lambda: FileSource(Path(settings.source.path or ""), timezone=settings.source.timezone),
+        }
+        if settings.source.kind not in makers:
+            raise NotReady(
+                f"{settings.symbol} has no source of candles: import a file with"
+                f" 'forexgpt candles import FILE --symbol {settings.symbol}' or set `source` in its settings"
+            )
+        return makers[settings.source.kind]()
+
+    def pair(self, symbol: str, *, file: str = "", timezone: str = "") -> SymbolSettings:
+        """Return the saved settings of a pair (or the defaults), with a file in place of its source for this once."""
+        settings = self.pairs.load(symbol)
+        if not file:
+            return settings
+        source = Source(kind="file", path=str(Path(file).expanduser().resolve()), timezone=timezone or None)
+        return replace(settings, source=source)
+
+    def recipe(self, settings: SymbolSettings) -> Recipe:
+        """Return the feature recipe of a pair."""
+        return Recipe.from_json(json.dumps(dict(settings.recipe)))
+
+    def pin(self, settings: SymbolSettings) -> DataPin:
+        """Return the newest data of a pair: the features table and the candles it was built from."""
+        timeframe = Timeframe.parse(settings.timeframe)
+        return DataPin(
+            candles=self.lake.candles_version(settings.symbol, timeframe),
+            features=self.lake.version("features", settings.symbol, timeframe),
+        )
+
+    def arrays(self, symbol: str, timeframe: Timeframe, pin: DataPin, horizons_bars: tuple[int, ...]) -> MarketArrays:
+        """Return a pair's history exactly as it was at recorded versions.
+
+        Bars newer than the features table are left out: their features do not exist yet.
+        """
+        features = self.lake.read("features", symbol, timeframe, version=pin.features)
+        if features.is_empty():
+            raise NotReady(f"{symbol} {timeframe} has no feature rows; materialize `features`")
+        bars = self.lake.candles(symbol, timeframe, version=pin.candles)
+        bars = bars.filter(pl.col("ts_utc") <= features["ts_utc"][-1])
+        return market_arrays(symbol, timeframe, bars, features, horizons_bars)
+
+    def version(self, settings: SymbolSettings, family: str, kind: str) -> ModelVersion:
+        """Return the newest bundle of a kind that a stage recorded for a pair and family.
+
+        Raises:
+            NotReady: there is none.
+        """
+        found = self.training.versions(settings.symbol, settings.timeframe, family, kind)
+        if not found:
+            raise NotReady(
+                f"{settings.symbol} {settings.timeframe} has no {family} {kind.replace('_', ' ')} yet:"
+                f" materialize {family}_{'model' if 'model' in kind else 'calibration'}"
+            )
+        return found[0]
+
+    def judged_families(self, settings: SymbolSettings) -> dict[str, ModelVersion]:
+        """Return, by family, the deployable calibration of each family evaluated on the current data.
+
+        Raises:
+            NotReady: the random walk is not among them, so nothing could be compared.
+        """
+        pin = str(self.pin(settings))
+        judged = {}
+        for family in settings.families:
+            kinds = ("evaluation", "calibration")
+            newest = [self.training.versions(settings.symbol, settings.timeframe, family, kind) for kind in kinds]
+            if all(found and found[0].data_version == pin for found in newest):
+                judged[family] = newest[1][0]
+        if REFERENCE not in judged:
+            raise NotReady(
+                f"{settings.symbol} {settings.timeframe} has no random walk evaluated on the current data ({pin}):"
+                f" materialize random_walk_model to random_walk_evaluation"
+            )
+        return judged
+
+    def horizon_scores(self, settings: SymbolSettings, family: str) -> list[HorizonScore]:
+        """Return the evaluation of a family's newest evidence, by horizon."""
+        judged = self.version(settings, family, "evaluation" if family != ENSEMBLE else ENSEMBLE)
+        names = [f.name for f in fields(HorizonScore)]
+        rows = [row for row in self.scores.of_bundle(judged.bundle_hash) if row["family"] == family]
+        return [_horizon_score({n: math.nan if row.get(n) is None else row[n] for n in names}) for row in rows]
+
+    def ensemble_skills(self, settings: SymbolSettings) -> dict[int, Skill]:
+        """Return the out-of-sample skill of the newest ensemble by horizon, as the deployment gate reads it."""
+        return {
+            s.horizon_bars: Skill(
+                horizon_bars=s.horizon_bars,
+                n=s.n,
+                skill=s.skill,
+                skill_low=s.skill_low,
+                skill_high=s.skill_high,
+                dm_p=s.dm_p,
+            )
+            for s in self.horizon_scores(settings, ENSEMBLE)
+        }
+
+    def record_search(self, settings: SymbolSettings, result: ParetoResult, search: ParetoSettings) -> int:
+        """Store a strategy search and return its id; its members are what may be deployed."""
+        return self.studies.record(
+            symbol=settings.symbol,
+            timeframe=settings.timeframe,
+            bundle_hash=self.version(settings, ENSEMBLE, ENSEMBLE).bundle_hash,
+            method="nsga2",
+            data_version=str(self.pin(settings)),
+            seed=search.seed,
+            costs=settings.costs,
+            trials=[
+                Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
+                for m in result.members
+            ],
+            details={**asdict(search), "trials": result.trials},
+        )
+
+    def working_folder(self, *names: str) -> Path:
+        """Return a folder for one run's checkpoints, created."""
+        folder = self.settings.work.joinpath(*names)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def newest_bars(self, settings: SymbolSettings) -> pl.DataFrame:
+        """Return the lake's bars followed by what the source has beyond them, cleaned."""
+        timeframe = Timeframe.parse(settings.timeframe)
+        stored = self.lake.candles(settings.symbol, timeframe)
+        if settings.source.kind == "none":
+            return stored
+        since = stored["ts_utc"][-1]
+        newer = self.source(settings).fetch(settings.symbol, timeframe, since_utc=since, until_utc=None)
+        fresh = clean(newer, timeframe).bars.filter(pl.col("ts_utc") > since)
+        return pl.concat([stored, fresh.select(stored.columns)])
+
+    def alert(self, facts: Mapping[str, object]) -> None:
+        """Append one line to alerts.jsonl in the home."""
+        line = json.dumps({"at_utc": datetime.now(UTC).isoformat(timespec="seconds"), **facts}, default=str)
+        with (self.settings.home / "alerts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def save_page(self, symbol: str, name: str, html: str) -> Path:
+        """Write an interactive page and return its path."""
+        folder = self.settings.home / "pages" / symbol
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{name}.html"
+        path.write_text(html, encoding="utf-8")
+        return path
+
+    def provenance(self) -> dict[str, object]:
+        """Return what a bundle says about where it was made."""
+        return {
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "git_commit": _git_commit(),
+            "packages": {name: version(name) for name in _RECORDED_PACKAGES},
+        }
+
+
+def _horizon_score(values: dict[str, Any]) -> HorizonScore:
+    return HorizonScore(**values)
+
+
+def _git_commit() -> str | None:
+    head = Path(__file__).parents[1] / ".git"
+    if not head.exists():
+        return None
+    found = subprocess.run(
+        ["git", "-C", str(head.parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
+    )
+    return found.stdout.strip() or None

@@ -1,0 +1,65 @@
+"""Forecasts with their outcomes as a table, one row per origin and horizon: the form the lake stores."""
+
+import numpy as np
+import polars as pl
+
+from forexgpt_core.domain.forecasts import LEVELS, Floats, ForecastBatch
+from forexgpt_core.errors import BadInput
+
+LEVEL_COLUMNS = tuple(f"q{level * 1000:03.0f}" for level in LEVELS)  # q025 is the 2.5 % quantile
+
+
+def to_table(forecasts: ForecastBatch, returns: Floats) -> pl.DataFrame:
+    """Return `ts_utc, horizon_bars, scale, realised_return, q025 … q975`, sorted by origin then horizon.
+
+    Args:
+        returns: (n, H) realised log returns, NaN where not matured.
+    """
+    n, horizons = len(forecasts), len(forecasts.horizons_bars)
+    origins = pl.Series(np.repeat(forecasts.origin_utc.astype("datetime64[us]"), horizons)).dt.replace_time_zone("UTC")
+    flat = forecasts.quantiles.reshape(n * horizons, LEVELS.size)
+    return pl.DataFrame(
+        {
+            "ts_utc": origins,
+            "horizon_bars": np.tile(np.array(forecasts.horizons_bars, dtype=np.int64), n),
+            "scale": forecasts.scale.reshape(-1),
+            "realised_return": returns.reshape(-1),
+            **{name: flat[:, column] for column, name in enumerate(LEVEL_COLUMNS)},
+        }
+    )
+
+
+def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str) -> tuple[ForecastBatch, Floats]:
+    """Return what `to_table` was given.
+
+    Raises:
+        BadInput: some origin lacks a horizon.
+    """
+    rows = table.sort("ts_utc", "horizon_bars")
+    horizons = tuple(int(h) for h in rows["horizon_bars"].unique().sort())
+    origins = rows["ts_utc"].unique().sort().to_numpy().astype("datetime64[us]")
+    shape = (origins.size, len(horizons))
+    if rows.height != shape[0] * shape[1]:
+        raise BadInput(f"forecast table of {family} has {rows.height} rows for {shape[0]} origins x {shape[1]} horizons")
+    batch = ForecastBatch(
+        symbol=symbol,
+        timeframe=timeframe,
+        family=family,
+        origin_utc=origins,
+        horizons_bars=horizons,
+        quantiles=rows.select(LEVEL_COLUMNS).to_numpy().reshape(*shape, LEVELS.size),
+        scale=rows["scale"].to_numpy().reshape(shape),
+    )
+    return batch, rows["realised_return"].to_numpy().reshape(shape)
+
+
+def common_origins(batches: list[tuple[ForecastBatch, Floats]]) -> list[tuple[ForecastBatch, Floats]]:
+    """Return the same forecasts restricted to the origins that all of them have."""
+    shared = batches[0][0].origin_utc
+    for batch, _ in batches[1:]:
+        shared = np.intersect1d(shared, batch.origin_utc)
+    kept = []
+    for batch, returns in batches:
+        rows = np.searchsorted(batch.origin_utc, shared)
+        kept.append((batch.take(rows), returns[rows]))
+    return kept

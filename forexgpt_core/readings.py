@@ -1,0 +1,85 @@
+"""What the stores of a home say about a pair, as rows and figures for the command line and the demo."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from forexgpt_core.composition import ENSEMBLE, Platform
+from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
+from forexgpt_core.domain.forecasts import LEVELS
+from forexgpt_core.errors import NotReady
+from forexgpt_core.evaluation.report_card import HorizonScore, rank
+from forexgpt_core.live.forecasting import EnsembleSource
+from forexgpt_core.models.catalogue import FAMILIES
+
+
+def scores(platform: Platform, symbol: str) -> list[HorizonScore]:
+    """Return the evaluation of every family on the current data, and of the ensemble where there is one."""
+    settings = platform.pair(symbol)
+    judged = [s for family in platform.judged_families(settings) for s in platform.horizon_scores(settings, family)]
+    try:
+        return [*judged, *platform.horizon_scores(settings, ENSEMBLE)]
+    except NotReady:
+        return judged
+
+
+def verdict(platform: Platform, symbol: str) -> str:
+    """Return the leaderboard's sentence on the families of a pair."""
+    judged = [score for score in scores(platform, symbol) if score.family != ENSEMBLE]
+    present = {score.family for score in judged}
+    return rank(judged, absent=tuple(f for f in FAMILIES if f not in present)).verdict
+
+
+def backtest_figures(platform: Platform, symbol: str) -> dict[str, object]:
+    """Return the figures of a pair's newest backtest.
+
+    Raises:
+        NotReady: there is none.
+    """
+    settings = platform.pair(symbol)
+    rows = platform.scores.latest(settings.symbol, settings.timeframe, "backtest")
+    if not rows:
+        raise NotReady(f"{settings.symbol} has no backtest yet: run 'forexgpt backtest {settings.symbol}'")
+    return {name: value for name, value in rows[-1].items() if value is not None and name != "recorded_utc"}
+
+
+def forecast_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
+    """Return the newest ensemble's forecast from the newest bar in the lake: prices at every level, by horizon."""
+    from forexgpt_core.ensemble.inference import EnsembleForecaster
+
+    settings = platform.pair(symbol)
+    timeframe = Timeframe.parse(settings.timeframe)
+    newest = platform.version(settings, ENSEMBLE, ENSEMBLE)
+    loaded = EnsembleForecaster.load(platform.bundles, settings.symbol, settings.timeframe, newest.bundle_hash)
+    bars = platform.lake.candles(settings.symbol, timeframe)
+    batch = EnsembleSource(ensemble=loaded, symbol=settings.symbol, timeframe=timeframe).forecast(bars)
+    close = float(bars["close"][-1])
+    prices = close * np.exp(batch.quantiles[0])
+    return [
+        {
+            "symbol": settings.symbol,
+            "known_utc": from_utc(bar_close(batch.origin_utc, timeframe)[0]),
+            "horizon_bars": horizon,
+            "close": close,
+            **{f"q{1000 * level:03.0f}": float(price) for level, price in zip(LEVELS, prices[column], strict=True)},
+            "bundle_hash": newest.bundle_hash,
+        }
+        for column, horizon in enumerate(batch.horizons_bars)
+    ]
+
+
+def deployment_facts(platform: Platform, symbol: str) -> dict[str, object]:
+    """Return who deployed what for a pair.
+
+    Raises:
+        NotReady: nothing is deployed.
+    """
+    deployment = platform.deployments.active(platform.pair(symbol).symbol)
+    if deployment is None:
+        raise NotReady(f"nothing is deployed for {symbol}")
+    facts = asdict(deployment)
+    return {
+        **facts,
+        "config": {**facts["config"], "hash": deployment.config.hash12},
+        "skill_shown": deployment.skill_shown,
+    }

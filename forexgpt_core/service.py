@@ -1,0 +1,179 @@
+"""The live side of a home: a deployed strategy with its feed, forecasts, journal and paper account."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+
+from forexgpt_core.adapters.database.adherence import AdherenceRepository
+from forexgpt_core.adapters.database.forecasts import ForecastRepository
+from forexgpt_core.adapters.database.journal import DatabaseJournal
+from forexgpt_core.adapters.database.paper import DatabaseLedger
+from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.records import Deployment
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
+from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
+from forexgpt_core.live.adherence import Adherence, measure_adherence
+from forexgpt_core.live.forecasting import EnsembleSource
+from forexgpt_core.live.history import HistoryFeed
+from forexgpt_core.live.maturing import mature_forecasts
+from forexgpt_core.live.paper import PaperBroker
+from forexgpt_core.live.step import TickReport, flatten, replay, step
+
+
+@dataclass(frozen=True)
+class LiveSession:
+    """One deployment, ready to tick. Every deployment trades a paper account of its own."""
+
+    platform: Platform
+    deployment: Deployment
+
+    @property
+    def account(self) -> str:
+        """Return the name of the paper account."""
+        return f"paper:{self.deployment.deployment_id}"
+
+    @cached_property
+    def settings(self) -> SymbolSettings:
+        """Return the pair's settings."""
+        return self.platform.pair(self.deployment.symbol)
+
+    @cached_property
+    def feed(self) -> HistoryFeed:
+        """Return the bars known now."""
+        return HistoryFeed(bars=self.platform.newest_bars(self.settings))
+
+    @cached_property
+    def forecaster(self) -> EnsembleSource:
+        """Return the deployed bundle, verified and loaded once."""
+        from forexgpt_core.ensemble.inference import EnsembleForecaster
+
+        d = self.deployment
+        loaded = EnsembleForecaster.load(self.platform.bundles, d.symbol, d.timeframe, d.bundle_hash)
+        return EnsembleSource(ensemble=loaded, symbol=d.symbol, timeframe=Timeframe(d.timeframe))
+
+    @cached_property
+    def journal(self) -> DatabaseJournal:
+        """Return the order journal."""
+        return DatabaseJournal(self.platform.database)
+
+    @cached_property
+    def broker(self) -> PaperBroker:
+        """Return the paper account at its venue."""
+        return PaperBroker(
+            DatabaseLedger(self.platform.database),
+            symbol=self.deployment.symbol,
+            costs=self.deployment.costs,
+            cash=self.settings.cash,
+            account=self.account,
+        )
+
+    def tick(self, now_utc: datetime) -> TickReport:
+        """Run one tick."""
+        return step(
+            self.deployment,
+            now_utc,
+            feed=self.feed,
+            forecaster=self.forecaster,
+            journal=self.journal,
+            broker=self.broker,
+        )
+
+    def replay(self) -> list[TickReport]:
+        """Tick at the close of every bar that the source has beyond the lake, as if each had just closed."""
+        timeframe = Timeframe(self.deployment.timeframe)
+        newest = self.platform.lake.newest_candle(self.deployment.symbol, timeframe)
+        opens = self.feed.bars["ts_utc"]
+        fresh = opens.filter(opens > newest).to_numpy()
+        return replay(
+            self.deployment,
+            [from_utc(moment) for moment in bar_close(fresh, timeframe)],
+            feed=self.feed,
+            forecaster=self.forecaster,
+            journal=self.journal,
+            broker=self.broker,
+        )
+
+    def flatten(self, now_utc: datetime, reason: str) -> TickReport:
+        """Close what is open at the next bar, in whatever trading state."""
+        return flatten(
+            self.deployment, now_utc, feed=self.feed, journal=self.journal, broker=self.broker, reason=reason
+        )
+
+    def counts(self) -> dict[str, object]:
+        """Return what the journal holds of this deployment, and how many venue orders an intent ever got beyond one."""
+        decisions = self.journal.decisions(self.deployment.deployment_id)
+        intents = self.journal.intents(self.account)
+        fills = self.journal.fills(self.account)
+        entries = Counter((f.client_order_id, f.reason) for f in fills if f.reason == "market")
+        equity = decisions[-1].equity if decisions else None
+        return {
+            "ticks": len(decisions),
+            "orders": len(intents),
+            "fills": len(fills),
+            "duplicates": sum(count - 1 for count in entries.values()),
+            "vetoed": sum(bool(d.vetoes) for d in decisions),
+            "cash": self.settings.cash,
+            "equity": self.settings.cash if equity is None else float(equity),
+        }
+
+    def status(self) -> dict[str, object]:
+        """Return what `forexgpt live status` shows of this deployment."""
+        held = self.journal.position(self.account)
+        state = self.platform.trading_state.get(self.deployment.symbol)
+        decisions = self.journal.decisions(self.deployment.deployment_id)
+        return {
+            "symbol": self.deployment.symbol,
+            "timeframe": self.deployment.timeframe,
+            "deployment": self.deployment.deployment_id,
+            "bundle_hash": self.deployment.bundle_hash,
+            "config": self.deployment.config.hash12,
+            "trading_state": "ACTIVE" if state is None else state.state.value,
+            "state_reason": None if state is None else state.reason,
+            "position": None if held is None else asdict(held),
+            "last_bar_close_utc": decisions[-1].bar_close_utc if decisions else None,
+            "last_decision": decisions[-1].reason if decisions else None,
+            **self.counts(),
+        }
+
+    def picture(self) -> bytes:
+        """Return the prices traded over, every fill, and the equity."""
+        from forexgpt_core.reporting.live import EquityPoint, live_picture
+
+        decisions = self.journal.decisions(self.deployment.deployment_id)
+        bars = self.feed.bars
+        if decisions:
+            bars = bars.filter(bars["ts_utc"] >= decisions[0].bar_close_utc)
+        return live_picture(
+            [EquityPoint(ts_utc=d.bar_close_utc, equity=float(d.equity)) for d in decisions],
+            self.journal.fills(self.account),
+            bars,
+            f"{self.deployment.symbol} {self.deployment.timeframe} {self.deployment.deployment_id}",
+        )
+
+    def adherence(self) -> Adherence:
+        """Measure how orders followed decisions so far, and store it."""
+        repository = AdherenceRepository(self.platform.database)
+        figures = measure_adherence(repository.outcomes(self.deployment.deployment_id))
+        repository.record(self.deployment.deployment_id, figures)
+        return figures
+
+
+def active_sessions(platform: Platform) -> list[LiveSession]:
+    """Return a session per active deployment, by pair."""
+    return [LiveSession(platform, deployment) for deployment in platform.deployments.all_active()]
+
+
+def score_live_forecasts(platform: Platform, settings: SymbolSettings) -> int:
+    """Fill in what became of a pair's live forecasts, store their scores, and return how many score rows changed."""
+    bars = platform.newest_bars(settings)
+    rows = mature_forecasts(ForecastRepository(platform.database), settings.symbol, settings.timeframe, bars)
+    return platform.scores.merge_live(settings.symbol, settings.timeframe, rows) if rows else 0
+
+
+def tidy(platform: Platform) -> dict[str, int]:
+    """Apply retention and return what was removed; nothing a deployment or an order names is touched."""
+    return {
+        "bundles": len(platform.bundles.prune(protected=platform.deployments.protected_bundles())),
+        "forecasts": ForecastRepository(platform.database).forget(),
+    }
