@@ -22,7 +22,7 @@ def _plant(monkeypatch: pytest.MonkeyPatch, **modules: types.ModuleType) -> None
 
     from benchmarks import run
 
-    found = [pkgutil.ModuleInfo(None, name, False) for name in ("measurement", *modules)]  # type: ignore[arg-type]
+    found = [pkgutil.ModuleInfo(None, name, False) for name in ("measurement", *modules)]
     monkeypatch.setattr(run.pkgutil, "iter_modules", lambda path: found)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, f"benchmarks.{name}", module)
@@ -32,8 +32,8 @@ def _good(*names: str) -> types.ModuleType:
     from benchmarks.measurement import alone
 
     module = types.ModuleType("good")
-    module.NAMES = names  # type: ignore[attr-defined]
-    module.measure = lambda only: [  # type: ignore[attr-defined]
+    module.NAMES = names
+    module.measure = lambda only: [
         alone(name, 0.5, unit="s", at_most=1) for name in names if only is None or name in only
     ]
     return module
@@ -45,7 +45,7 @@ def _raising(*names: str) -> types.ModuleType:
     def measure(only: set[str] | None) -> list[object]:
         raise RuntimeError("the peer\nis not installed")
 
-    module.NAMES, module.measure = names, measure  # type: ignore[attr-defined]
+    module.NAMES, module.measure = names, measure
     return module
 
 

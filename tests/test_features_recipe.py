@@ -79,7 +79,7 @@ def test_text_that_is_not_json_and_unknown_timeframes_are_refused() -> None:
     with pytest.raises(BadInput, match="not valid JSON"):
         Recipe.from_json("{")
     with pytest.raises(UnknownName, match="unknown timeframe 'H2'"):
-        Recipe(timeframes=("H2",))  # type: ignore[arg-type]
+        Recipe(timeframes=("H2",))
 
 
 def test_building_features_imports_no_pandas_until_it_computes() -> None:

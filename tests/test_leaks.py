@@ -98,6 +98,17 @@ def test_a_join_by_open_is_caught_on_every_base(seed: int, frame: Timeframe) -> 
     assert {leak.column for leak in leaks} == {t for t in Timeframe if t.seconds > frame.seconds}
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=seeds, frame=st.sampled_from([Timeframe.M1, Timeframe.M15, H1, D1]), bars=st.integers(20, 200))
+def test_every_cut_lies_inside_a_bar_of_the_next_longer_timeframe(seed: int, frame: Timeframe, bars: int) -> None:
+    candles, heights = random_walk(bars, seed, frame), set()
+    find_leaks(lambda c: heights.add(c.height) or c.select("ts_utc"), candles, seed=seed)
+    opens = candles["ts_utc"].to_numpy()[sorted(heights - {bars})]
+    longer = next(t for t in Timeframe if t.seconds > frame.seconds)
+    assert 1 <= opens.size <= 4
+    assert (bar_open(opens, longer) != opens).all()
+
+
 def test_both_ways_and_the_first_row_are_reported_in_column_order() -> None:
     candles = random_walk(300, seed=2)
 
