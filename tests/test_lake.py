@@ -154,6 +154,19 @@ def test_other_tables_keep_their_types_and_their_metadata(lake: Lake) -> None:
     assert DeltaTable(str(Path(lake.root, "leaderboard", "EURUSD", "H1"))).history()[-1]["hash"] == "abc"
 
 
+def test_compacting_joins_files_and_keeps_content_and_versions(lake: Lake) -> None:
+    bars = walk(12)
+    for n in range(12):
+        lake.merge_candles("EURUSD", H1, bars[n : n + 1])
+    assert lake.compact("candles", "EURUSD", H1) == 12
+    assert_frame_equal(lake.candles("EURUSD", H1), bars)
+    assert_frame_equal(lake.candles("EURUSD", H1, version=5), bars.head(6))
+    from deltalake import DeltaTable
+
+    assert len(DeltaTable(str(Path(lake.root, "candles", "EURUSD", "H1"))).file_uris()) == 1
+    assert lake.compact("candles", "EURUSD", H1) == 12  # nothing left to join
+
+
 def test_what_is_missing_says_how_to_make_it(lake: Lake) -> None:
     with pytest.raises(NotReady, match=r"^no candles for EURUSD H1 yet: run 'forexgpt candles import"):
         lake.candles("EURUSD", H1)

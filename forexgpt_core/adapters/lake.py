@@ -146,6 +146,17 @@ class Lake:
         address = self._address(kind, symbol, timeframe)
         return bool(_guarded(lambda: DeltaTable.is_deltatable(address), f"look for {kind} of {symbol} {timeframe}"))
 
+    def compact(self, kind: str, symbol: str, timeframe: Timeframe) -> int:
+        """Join the small files that many merges leave behind, and return the version; the content stays the same.
+
+        Raises:
+            NotReady: there is no table yet.
+            StoreError: the lake cannot be written.
+        """
+        return _retried(
+            lambda: _compact_once(self._table(kind, symbol, timeframe, None)), f"compact {kind} of {symbol} {timeframe}"
+        )
+
     def symbols(self, kind: str) -> list[str]:
         """Return the symbols that have a table of this kind, sorted."""
         return _guarded(lambda: sorted(_folders(f"{self.root}/{_kind(kind)}")), f"list the symbols of {kind}")
@@ -263,6 +274,11 @@ def _overwrite_once(
         commit_properties=_strict(metadata),
         post_commithook_properties=_keep_history(),
     )
+    return int(table.version())
+
+
+def _compact_once(table: Any) -> int:
+    table.optimize.compact(commit_properties=_strict({}), post_commithook_properties=_keep_history())
     return int(table.version())
 
 

@@ -104,6 +104,7 @@ def _csv(path: Path) -> pl.DataFrame:
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator))
     schema = dict.fromkeys(_distinct(names, path), pl.String())
+    _columns(list(schema), path)  # a wrong header is told before a wrong row
     try:
         rows = pl.read_csv(path, separator=separator, has_header=False, skip_rows=1, schema=schema)
     except pl.exceptions.PolarsError:
@@ -149,9 +150,8 @@ def _columns(columns: list[str], path: Path) -> dict[str, str]:
         if len(candidates) > 1:
             raise BadFile(path, f"the columns {', '.join(candidates)} all claim to hold '{target}'; expected one")
         if not candidates and target in (*PRICES, "ts_utc"):
-            what = (
-                "a time (time, datetime, timestamp, ts_utc, or date and time)" if target == "ts_utc" else f"'{target}'"
-            )
+            shapes = " (time, datetime, timestamp, ts_utc, or date and time)" if target == "ts_utc" else ""
+            what = f"the time{shapes}" if shapes else f"'{target}'"
             raise BadFile(path, f"there is no column for {what}; found {', '.join(columns) or 'none'}")
     return {target: candidates[0] for target, candidates in found.items() if candidates}
 
