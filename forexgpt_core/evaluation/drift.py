@@ -121,9 +121,11 @@ class DriftReport:
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-safe summary without the page: NaN becomes None."""
         summary = {k: v for k, v in asdict(self).items() if k not in ("html", "columns")}
-        for key in ("loss_shift", "loss_p"):
-            summary[key] = None if math.isnan(summary[key]) else summary[key]
-        return {**summary, "columns": [asdict(c) for c in self.columns]}
+        return {**_without_nan(summary), "columns": [_without_nan(asdict(c)) for c in self.columns]}
+
+
+def _without_nan(values: dict[str, object]) -> dict[str, object]:
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 def drift_report(
