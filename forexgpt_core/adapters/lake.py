@@ -24,6 +24,7 @@ PARTITIONED = frozenset({CANDLES, "features"})  # long histories; the rest is sm
 _MONTH = "month"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ATTEMPTS = 20
+_JITTER = random.SystemRandom()  # seeds that runs share must not make them wait alike
 _Result = TypeVar("_Result")
 
 
@@ -108,6 +109,8 @@ class Lake:
         metadata: Mapping[str, str] | None = None,
     ) -> int:
         """Make `table` the whole content in one commit, columns included, and return the version.
+
+        Delta knows no unsigned integers: they come back signed. Other types come back as they went in.
 
         Args:
             metadata: noted in the commit, for whoever reads the table's history.
@@ -322,7 +325,7 @@ def _retried(commit: Callable[[], int], what: str) -> int:
         try:
             return _guarded(commit, what, passing=(CommitFailedError, _LostRace))
         except (CommitFailedError, _LostRace):
-            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # two losers must not meet again
+            time.sleep(_JITTER.uniform(0, 0.05 * min(attempt + 1, 10)))  # two losers must not meet again
     raise StoreError(f"cannot {what}: {_ATTEMPTS} attempts lost to other writers; try again when they are done")
 
 
