@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forexgpt_core.domain.clock import Timeframe, slot, slot_open
@@ -137,6 +137,7 @@ def test_one_lucky_p_among_many_is_not_shown() -> None:
     assert rank([lucky, *crowd]).shown_skill == ()
 
 
+@settings(deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_keeps_the_order_and_never_lowers_a_p(p: list[float]) -> None:
     adjusted = holm(p)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -62,6 +62,7 @@ def test_crps_agrees_with_the_closed_form_of_scoringrules(mean: float, spread: f
     np.testing.assert_allclose(ours, scoringrules.crps_normal(y, mean, spread), atol=3e-3 * spread)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), atoms=st.integers(0, 8))
 def test_crps_is_twice_the_mean_pinball_of_the_200_points(seed: int, atoms: int) -> None:
     rng = np.random.default_rng(seed)
@@ -72,6 +73,7 @@ def test_crps_is_twice_the_mean_pinball_of_the_200_points(seed: int, atoms: int)
     np.testing.assert_allclose(crps(quantiles, y), slow, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(factor=st.floats(1e-6, 1e6), shift=st.floats(-1e3, 1e3))
 def test_crps_moves_with_units_and_not_with_location(factor: float, shift: float) -> None:
     quantiles, y = np.broadcast_to(SCORES, (5, LEVELS.size)), np.linspace(-2, 2, 5)

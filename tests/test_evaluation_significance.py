@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forexgpt_core.errors import BadInput
@@ -29,6 +29,7 @@ def equal_forecasters(rng: np.random.Generator, n: int, h: int) -> tuple[np.ndar
     return (y - 0.3 * one) ** 2, (y - 0.3 * other) ** 2
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), bandwidth=st.integers(0, 30))
 def test_the_long_run_variance_is_the_bartlett_sum_of_autocovariances(seed: int, bandwidth: int) -> None:
     x = np.random.default_rng(seed).normal(size=40).cumsum()
@@ -91,6 +92,7 @@ def test_losses_that_do_not_pair_are_refused() -> None:
         skill_interval(loss, loss, horizon_bars=1, seed=0, level=1.0)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), h=st.integers(1, 12))
 def test_swapping_the_forecasters_turns_the_test_round(seed: int, h: int) -> None:
     one, other = np.random.default_rng(seed).exponential(size=(2, 60))
