@@ -1,0 +1,116 @@
+"""The Dagster instance files: the local one on SQLite, the deployed one on a real PostgreSQL."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LOCAL, DEPLOYED = ROOT / "dagster.yaml", ROOT / "deploy" / "dagster.postgres.yaml"
+
+
+@dg.asset(pool="training")
+def trivial() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"dagster/row_count": 3})
+
+
+def home_with(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = folder / "dagster"
+    home.mkdir()
+    shutil.copyfile(file, home / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return home
+
+
+def assert_common_settings(instance: dg.DagsterInstance) -> None:
+    assert not instance.telemetry_enabled
+    assert not instance.nux_enabled
+    assert instance.run_monitoring_enabled
+    assert instance.run_monitoring_max_runtime_seconds == 12 * 3600
+    assert instance.run_retries_enabled
+    assert instance.run_retries_max_retries == 2
+    assert not instance.get_settings("run_retries")["retry_on_asset_or_op_failure"]
+    limits = instance.get_concurrency_config()
+    assert limits.pool_config.default_pool_limit == 1
+    assert limits.pool_config.pool_granularity.value == "run"
+    assert {"key": "stage", "value": "training", "limit": 1} in limits.run_queue_config.tag_concurrency_limits
+
+
+def test_the_local_instance_keeps_everything_under_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = home_with(LOCAL, tmp_path, monkeypatch)
+    with dg.DagsterInstance.get() as instance:
+        assert_common_settings(instance)
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
+        assert dg.materialize([trivial], instance=instance).success
+        assert len(instance.get_runs()) == 1
+    assert list(home.rglob("runs.db"))
+
+
+def test_a_run_does_not_wait_for_one_whose_process_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With pools per op, a slot claimed by a dead process is never given back and this would not come to an end.
+    home_with(LOCAL, tmp_path, monkeypatch)
+    with dg.DagsterInstance.get() as instance:
+        dead = instance.create_run_for_job(dg.define_asset_job("dead").resolve(asset_graph=_graph()))
+        instance.event_log_storage.initialize_concurrency_limit_to_default("training")
+        instance.event_log_storage.claim_concurrency_slot("training", dead.run_id, "trivial")
+        assert dg.materialize([trivial], instance=instance).success
+
+
+def _graph() -> object:
+    return dg.Definitions(assets=[trivial]).resolve_asset_graph()
+
+
+def test_the_deployed_file_differs_from_the_local_one_in_storage_and_size_alone() -> None:
+    local, deployed = yaml.safe_load(LOCAL.read_text()), yaml.safe_load(DEPLOYED.read_text())
+    assert deployed.pop("storage") == {"postgres": {"postgres_url": {"env": "DAGSTER_PG_URL"}}}
+    for settings in (local, deployed):
+        del settings["concurrency"]["runs"]["max_concurrent_runs"]
+    assert local == deployed
+
+
+def test_a_materialization_is_recorded_in_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    home = home_with(DEPLOYED, tmp_path, monkeypatch)
+    url = sa.make_url(postgres_url).set(drivername="postgresql+psycopg2")  # Dagster's NOTIFY fails with psycopg 3
+    monkeypatch.setenv("DAGSTER_PG_URL", url.render_as_string(hide_password=False))
+    with dg.DagsterInstance.get() as instance:
+        assert_common_settings(instance)
+        result = dg.materialize([trivial], instance=instance)
+        assert result.success
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        events = connection.execute(
+            sa.text(
+                "SELECT asset_key FROM event_logs WHERE run_id = :run AND dagster_event_type = 'ASSET_MATERIALIZATION'"
+            ),
+            {"run": result.run_id},
+        ).fetchall()
+        status = connection.execute(
+            sa.text("SELECT status FROM runs WHERE run_id = :run"), {"run": result.run_id}
+        ).scalar_one()
+    engine.dispose()
+    assert [tuple(row) for row in events] == [('["trivial"]',)]
+    assert status == "SUCCESS"
+    assert not list(home.rglob("*.db")), "something was kept in SQLite"
+    database = str(url.database).encode()
+    assert not [f for f in home.rglob("*") if f.is_file() and database in f.read_bytes()], "the address was stored"
+
+
+def test_a_missing_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home_with(DEPLOYED, tmp_path, monkeypatch)
+    monkeypatch.delenv("DAGSTER_PG_URL", raising=False)
+    with pytest.raises(Exception, match="DAGSTER_PG_URL"):
+        dg.DagsterInstance.get()
+
+
+def test_the_workspace_and_the_project_agree_on_the_location_name() -> None:
+    import tomllib
+
+    [entry] = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert entry["python_module"]["location_name"] == project["code_location_name"]
+    assert entry["python_module"]["module_name"] == f"{project['root_module']}.definitions"
