@@ -1,6 +1,6 @@
 """Where the live loop gets its bars and forecasts."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import polars as pl
@@ -23,15 +23,3 @@ class ForecastSource(Protocol):
     def forecast(self, bars: pl.DataFrame) -> ForecastBatch:
         """Return one forecast, of the last bar in `bars`. Any exception means: no forecast now."""
         ...
-
-
-class FrameFeed:
-    """A candle table as a feed: at every moment it shows the bars complete by then."""
-
-    def __init__(self, bars: pl.DataFrame) -> None:
-        self.bars = bars
-
-    def closed_bars(self, symbol: str, timeframe: Timeframe, now_utc: datetime) -> pl.DataFrame:
-        """Return the bars complete at `now_utc`."""
-        newest_open = now_utc - timedelta(seconds=timeframe.seconds)
-        return self.bars.head(int(self.bars["ts_utc"].search_sorted(newest_open, side="right")))

@@ -151,12 +151,12 @@ def live_through(books: Books, bars: pl.DataFrame, costs: Costs) -> Books:
 
 
 def equity(account: PaperAccount, costs: Costs) -> Decimal:
-    """Return the balance plus what closing the position at the last close would bring, commission aside."""
+    """Return the balance plus what closing at the last close would bring before slippage and commission."""
     held = account.position
     if held is None or account.last_close is None:
         return account.balance
-    price = _exact(exit_price(account.last_close, held.side, costs, account.symbol))
-    return account.balance + _profit(held, price, account.symbol)
+    mark = _exact(exit_price(account.last_close, held.side, replace(costs, slippage_pips=0.0), account.symbol))
+    return account.balance + _profit(held, mark, account.symbol)
 
 
 def fill_id(account: str, number: int) -> str:

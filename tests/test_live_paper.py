@@ -1,0 +1,376 @@
+"""The paper venue as a pure function of orders and bars, its limits, and its agreement with the backtest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forexgpt_core.backtest.fills import entry_price, exit_price
+from forexgpt_core.domain.clock import Timeframe, expected_opens, from_utc
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
+from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Side, TradingState
+from forexgpt_core.errors import BadInput
+from forexgpt_core.live.guard import LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
+from forexgpt_core.live.journal import ALLOWED, after_fill
+from forexgpt_core.live.paper import Books, PaperAccount, PaperBroker, realised
+from forexgpt_core.strategy.config import StrategyConfig
+
+COSTS = Costs(spread_pips=1.0, commission_per_lot=3.5, slippage_pips=0.1, leverage=30.0)
+START = datetime(2018, 1, 3, 8, tzinfo=UTC)
+
+
+class MemoryLedger:
+    """The ledger's contract in a dictionary."""
+
+    def __init__(self) -> None:
+        self.books: dict[str, Books] = {}
+        self.deals: list[Fill] = []
+
+    def change(
+        self, account: str, opening: PaperAccount, ask_about: Sequence[str], change: Callable[[Books], Books]
+    ) -> Books:
+        before = self.books.get(account, Books(account=opening))
+        after = change(before)
+        self.deals += after.fills
+        self.books[account] = replace(after, fills=())
+        return after
+
+    def fills(self, account: str, after_fill_id: str | None) -> list[Fill]:
+        return [f for f in self.deals if after_fill_id is None or f.fill_id > after_fill_id]
+
+
+def bars_of(*rows: tuple[float, float, float, float]) -> pl.DataFrame:
+    times = pl.Series("ts_utc", [START + timedelta(hours=n) for n in range(len(rows))], dtype=pl.Datetime("us", "UTC"))
+    return pl.DataFrame(rows, schema=["open", "high", "low", "close"], orient="row").insert_column(0, times)
+
+
+def order(action: str = "enter", side: Side = Side.BUY, lots: str = "0.10", **levels: Decimal | None) -> OrderIntent:
+    return OrderIntent(
+        client_order_id=f"id-{action}-{side}-{lots}",
+        deployment_id="d",
+        symbol="EURUSD",
+        bar_close_utc=START + timedelta(hours=1),
+        action=action,
+        side=side,
+        lots=Decimal(lots),
+        stop_price=levels.get("stop"),
+        take_profit_price=levels.get("target"),
+        expires_utc=START + timedelta(hours=2),
+        reason="test",
+    )
+
+
+def broker(ledger: MemoryLedger | None = None, cash: float = 10_000.0) -> PaperBroker:
+    return PaperBroker(ledger or MemoryLedger(), symbol="EURUSD", costs=COSTS, cash=cash)
+
+
+QUIET = (1.2, 1.201, 1.199, 1.2)
+
+
+def test_no_order_before_a_bar_was_seen() -> None:
+    answer = broker().submit(order())
+    assert (answer.state, "no bar" in answer.reason) == (OrderState.REJECTED, True)
+
+
+def test_submitting_twice_trades_once() -> None:
+    ledger = MemoryLedger()
+    venue, bars = broker(ledger), bars_of(QUIET, (1.21, 1.22, 1.2, 1.21), QUIET)
+    venue.advance(bars.head(1), after_fill_id=None)
+    assert venue.submit(order()) == venue.submit(order())
+    view = venue.advance(bars.head(2), after_fill_id=None, ask_about=["id-enter-buy-0.10"])
+    assert venue.submit(order()).state is OrderState.FILLED
+    assert [f.price for f in view.fills] == [Decimal(f"{entry_price(1.21, Side.BUY, COSTS, 'EURUSD'):.10f}")]
+    assert view.orders["id-enter-buy-0.10"].state is OrderState.FILLED
+    assert len(venue.advance(bars, after_fill_id=view.fills[0].fill_id).fills) == 0
+    assert len(ledger.deals) == 1
+
+
+def test_an_order_waits_for_a_bar_that_is_new() -> None:
+    venue, bars = broker(), bars_of(QUIET, QUIET)
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order())
+    assert venue.advance(bars.head(1), after_fill_id=None).fills == ()
+    assert len(venue.advance(bars, after_fill_id=None).fills) == 1
+
+
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+def test_money_after_a_round_trip_is_what_the_prices_say(side: Side) -> None:
+    ledger = MemoryLedger()
+    venue, bars = broker(ledger), bars_of(QUIET, QUIET, (1.21, 1.22, 1.2, 1.21))
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(side=side))
+    held = venue.advance(bars.head(2), after_fill_id=None)
+    assert held.position is not None
+    assert held.position.side is side
+    venue.submit(order("exit", side.opposite))
+    view = venue.advance(bars, after_fill_id=None)
+    move = exit_price(1.21, side, COSTS, "EURUSD") - entry_price(1.2, side, COSTS, "EURUSD")
+    assert float(view.equity) == pytest.approx(10_000 + side.sign * move * 10_000 - 2 * 0.35, abs=1e-6)
+    assert view.equity == 10_000 + realised(ledger.deals)["EURUSD"]
+    assert view.position is None
+
+
+@pytest.mark.parametrize(
+    ("bar", "reason", "bid"),
+    [
+        ((1.2, 1.201, 1.18, 1.19), "stop", 1.19),
+        ((1.2, 1.23, 1.199, 1.22), "take_profit", 1.22),
+        ((1.2, 1.23, 1.18, 1.2), "stop", 1.19),  # both in one bar: the worse came first
+        ((1.17, 1.18, 1.16, 1.17), "stop", 1.17),  # opened beyond the stop
+    ],
+)
+def test_protective_levels_work_inside_bars(bar: tuple[float, ...], reason: str, bid: float) -> None:
+    venue = broker()
+    bars = bars_of(QUIET, QUIET, bar)
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(stop=Decimal("1.19"), target=Decimal("1.22")))
+    venue.advance(bars.head(2), after_fill_id=None)
+    fills = venue.advance(bars, after_fill_id=None).fills
+    assert (fills[-1].reason, fills[-1].side) == (reason, Side.SELL)
+    assert float(fills[-1].price) == pytest.approx(bid - 0.1e-4)
+    assert fills[-1].client_order_id == fills[0].client_order_id
+
+
+def test_a_stop_can_be_hit_in_the_bar_of_the_fill() -> None:
+    venue, bars = broker(), bars_of(QUIET, (1.2, 1.201, 1.18, 1.19))
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(stop=Decimal("1.19"), target=Decimal("1.22")))
+    assert [f.reason for f in venue.advance(bars, after_fill_id=None).fills] == ["market", "stop"]
+
+
+def test_orders_that_cannot_be_filled_end_with_a_reason() -> None:
+    venue, bars = broker(cash=1_000.0), bars_of(QUIET, QUIET, QUIET)
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(lots="0.50"))  # 60,000 of exposure at 1/30 is more than the account holds
+    venue.submit(order("exit", Side.SELL))
+    view = venue.advance(bars, after_fill_id=None, ask_about=["id-enter-buy-0.50", "id-exit-sell-0.10"])
+    assert {o.state: o.reason for o in view.orders.values()} == {
+        OrderState.REJECTED: "not enough money",
+        OrderState.CANCELLED: "no position to close",
+    }
+    assert (view.fills, view.equity) == ((), Decimal(1000))
+
+
+def test_bars_in_one_go_or_one_by_one_give_the_same_deals() -> None:
+    rng = np.random.default_rng(3)
+    close = 1.2 + np.cumsum(rng.normal(0, 0.002, 40))
+    rows = [(c, c + 0.003, c - 0.003, c + 0.001) for c in close]
+    bars, deals = bars_of(*rows), []
+    for chunks in ([40], range(2, 41), [7, 20, 40]):
+        ledger = MemoryLedger()
+        venue = broker(ledger)
+        venue.advance(bars.head(1), after_fill_id=None)
+        venue.submit(order(stop=Decimal("1.19"), target=Decimal("1.21")))
+        for until in chunks:
+            venue.advance(bars.head(until), after_fill_id=None)
+        deals.append(ledger.deals)
+    assert len(deals[0]) == 2
+    assert deals[0] == deals[1] == deals[2]
+
+
+# ---- agreement with the backtest
+
+
+def wave(n: int, seed: int) -> tuple[pl.DataFrame, ForecastBatch]:
+    rng = np.random.default_rng(seed)
+    ts = expected_opens(np.datetime64("2018-01-02"), np.datetime64("2018-03-02"), Timeframe.H1)[:n]
+    close = 1.2 * np.exp(np.cumsum(rng.normal(0, 0.0008, n)))
+    open_ = np.concatenate([[1.2], close[:-1]]) * np.exp(rng.normal(0, 0.0001, n))
+    wick = np.abs(rng.normal(0, 0.0004, (2, n)))
+    bars = pl.DataFrame(
+        {
+            "ts_utc": pl.Series(ts).dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
+            "open": open_,
+            "high": np.maximum(open_, close) + wick[0],
+            "low": np.minimum(open_, close) - wick[1],
+            "close": close,
+            "volume": np.ones(n),
+        }
+    )
+    lean = np.repeat(rng.normal(0, 0.6, n // 5 + 1), 5)[:n]
+    scale = np.full((n, 1), 0.002)
+    batch = ForecastBatch(
+        symbol="EURUSD",
+        timeframe="H1",
+        family="wave",
+        origin_utc=ts.astype("datetime64[us]"),
+        horizons_bars=(4,),
+        quantiles=scale[..., None] * (lean[:, None, None] + SCORES),
+        scale=scale,
+    )
+    return bars, batch
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int) -> None:
+    """One decision path: the same bars and forecasts give the same trades, prices, lots and equity."""
+    from forexgpt_core.adapters.database.deployments import DeploymentRepository
+    from forexgpt_core.adapters.database.engine import open_database
+    from forexgpt_core.adapters.database.journal import DatabaseJournal
+    from forexgpt_core.adapters.database.paper import DatabaseLedger
+    from forexgpt_core.adapters.database.schema import upgrade
+    from forexgpt_core.backtest.kernc import run_backtest
+    from forexgpt_core.deployment.records import DeploymentRequest
+    from forexgpt_core.live.history import HistoryFeed
+    from forexgpt_core.live.step import replay
+
+    config = StrategyConfig(
+        horizon_bars=4, entry_probability=0.6, stop_scales=0.8, take_profit_scales=1.2, holding_limit_bars=6
+    )
+    bars, batch = wave(110, seed)
+    url = f"sqlite:///{tmp_path / 'db.sqlite'}"
+    upgrade(url)
+    database = open_database(url)
+    request = DeploymentRequest(
+        symbol="EURUSD",
+        timeframe="H1",
+        bundle_hash="b",
+        config=config,
+        costs=COSTS,
+        approved_by="ann",
+        reason="test",
+        allow_no_skill=True,
+        skill=None,
+    )
+
+    class Known:
+        def forecast(self, seen: pl.DataFrame) -> ForecastBatch:
+            return batch.take(np.array([seen.height - 1]))
+
+    ledger = DatabaseLedger(database)
+    reports = replay(
+        DeploymentRepository(database).deploy(request),
+        [from_utc(t) + timedelta(hours=1) for t in batch.origin_utc],
+        feed=HistoryFeed(bars=bars),
+        forecaster=Known(),
+        journal=DatabaseJournal(database),
+        broker=PaperBroker(ledger, symbol="EURUSD", costs=COSTS, cash=20_000.0),
+    )
+    result = run_backtest(bars, batch, config, COSTS, symbol="EURUSD", cash=20_000.0)
+    trades = result.trades.filter(pl.col("exit_reason") != "end")
+    fills = [fill for report in reports for fill in report.fills]
+    entries, exits = fills[0 : 2 * trades.height : 2], fills[1 : 2 * trades.height : 2]
+    assert trades.height > 8
+    assert [f.filled_utc for f in entries] == trades["entry_utc"].to_list()
+    assert [f.filled_utc for f in exits] == trades["exit_utc"].to_list()
+    assert [f.side.value for f in entries] == trades["side"].to_list()
+    assert [float(f.lots) for f in entries] == trades["lots"].to_list()
+    assert [float(f.price) for f in entries] == pytest.approx(trades["entry_price"].to_list(), abs=1e-9)
+    assert [float(f.price) for f in exits] == pytest.approx(trades["exit_price"].to_list(), abs=1e-9)
+    equity = [float(report.equity) for report in reports]
+    assert equity[:-1] == pytest.approx(result.equity["equity"].to_list()[:-1], abs=0.02)
+    database.close()
+
+
+# ---- the guard
+
+
+def situation(**changes: object) -> Situation:
+    calm = Situation(
+        now_utc=START,
+        expires_utc=START + timedelta(hours=1),
+        trading_state=TradingState.ACTIVE,
+        pending=False,
+        matched=True,
+        position=None,
+        spread_pips=1.0,
+        orders_today=0,
+    )
+    return replace(calm, **changes)
+
+
+LEVELS = (Decimal("1.19"), Decimal("1.22"))
+
+
+def test_a_calm_situation_lets_a_sound_entry_pass() -> None:
+    assert entry_vetoes(Decimal("0.1"), LEVELS, situation(), LiveLimits()) == ()
+
+
+@pytest.mark.parametrize(
+    ("lots", "levels", "changes", "veto"),
+    [
+        ("0.1", LEVELS, {"trading_state": TradingState.HALTED}, Veto.HALTED),
+        ("0.1", LEVELS, {"trading_state": TradingState.REDUCING}, Veto.REDUCING),
+        ("0.1", LEVELS, {"now_utc": START + timedelta(hours=1)}, Veto.STALE_BAR),
+        ("0.1", LEVELS, {"pending": True}, Veto.ORDER_PENDING),
+        ("0.1", LEVELS, {"matched": False}, Veto.POSITION_MISMATCH),
+        ("0.1", LEVELS, {"spread_pips": float("nan")}, Veto.SPREAD),
+        ("0.1", LEVELS, {"spread_pips": 10.1}, Veto.SPREAD),
+        ("0.1", LEVELS, {"orders_today": 50}, Veto.MAX_ORDERS_PER_DAY),
+        ("0", LEVELS, {}, Veto.NO_LOTS),
+        ("NaN", LEVELS, {}, Veto.NO_LOTS),
+        ("10.01", LEVELS, {}, Veto.MAX_LOTS),
+        ("0.1", (None, Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", (Decimal("NaN"), Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", (Decimal("-1"), Decimal(1)), {}, Veto.BAD_LEVELS),
+    ],
+)
+def test_each_limit_has_its_code(
+    lots: str, levels: tuple[Decimal | None, Decimal | None], changes: dict[str, object], veto: Veto
+) -> None:
+    assert entry_vetoes(Decimal(lots), levels, situation(**changes), LiveLimits()) == (veto,)
+
+
+def test_an_exit_is_held_back_by_little() -> None:
+    held = after_fill(None, fill_of(Side.BUY, "0.1", 1.2), LEVELS)
+    busy = {"position": held, "orders_today": 99, "spread_pips": 99.0, "now_utc": START + timedelta(days=1)}
+    assert exit_vetoes(situation(**busy, trading_state=TradingState.REDUCING)) == ()
+    assert exit_vetoes(situation(**busy, trading_state=TradingState.HALTED)) == (Veto.HALTED,)
+    assert exit_vetoes(situation()) == (Veto.NO_POSITION,)
+
+
+@pytest.mark.parametrize("bad", [{"max_lots": Decimal(0)}, {"grace_seconds": -1.0}, {"grace_seconds": float("nan")}])
+def test_limits_are_checked_at_birth(bad: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        LiveLimits(**bad)
+
+
+# ---- positions and transitions
+
+
+def fill_of(side: Side, lots: str, price: float) -> Fill:
+    return Fill(
+        fill_id="f",
+        client_order_id="c",
+        symbol="EURUSD",
+        side=side,
+        lots=Decimal(lots),
+        price=Decimal(str(price)),
+        commission=Decimal(0),
+        filled_utc=START,
+        reason="market",
+    )
+
+
+def test_fills_add_up_to_a_position() -> None:
+    held = after_fill(None, fill_of(Side.BUY, "0.1", 1.2), LEVELS)
+    held = after_fill(held, fill_of(Side.BUY, "0.3", 1.24), LEVELS)
+    assert held is not None
+    assert (held.lots, held.entry_price, held.stop_price) == (Decimal("0.4"), Decimal("1.23"), LEVELS[0])
+    part = after_fill(held, fill_of(Side.SELL, "0.1", 1.3), (None, None))
+    assert part is not None
+    assert (part.lots, part.entry_price) == (Decimal("0.3"), Decimal("1.23"))
+    assert after_fill(part, fill_of(Side.SELL, "0.3", 1.3), (None, None)) is None
+    turned = after_fill(part, fill_of(Side.SELL, "0.5", 1.3), (None, None))
+    assert turned is not None
+    assert (turned.side, turned.lots, turned.entry_price) == (Side.SELL, Decimal("0.2"), Decimal("1.3"))
+
+
+def test_an_order_at_its_end_stays_there_and_nothing_follows_from_silence() -> None:
+    assert set(ALLOWED) == set(OrderState)
+    ended = {s for s in OrderState if not ALLOWED[s]}
+    assert ended == {
+        OrderState.FILLED,
+        OrderState.CANCELLED,
+        OrderState.REJECTED,
+        OrderState.EXPIRED,
+        OrderState.NEVER_ARRIVED,
+    }
+    assert [s for s in OrderState if OrderState.NEVER_ARRIVED in ALLOWED[s]] == [OrderState.UNKNOWN]
+    assert [s for s in OrderState if OrderState.SENDING in ALLOWED[s]] == [OrderState.INTENT]
