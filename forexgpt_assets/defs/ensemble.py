@@ -10,15 +10,15 @@ from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import REFERENCE, Platform
 from forexgpt_core.domain.clock import Timeframe, from_utc
-from forexgpt_core.domain.forecast_table import from_table, to_table
+from forexgpt_core.domain.forecast_table import first_test_origin, from_table, to_table
 
 
 @dg.asset(deps=[leaderboard], partitions_def=symbols, group_name="strategy")
 def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
     """Inverse-CRPS pool of the calibrated families, recalibrated, as the bundle a deployment names.
 
-    Weights at an origin use errors matured by then. The first quarter of the test part warms weights and recalibrator
-    up; the ensemble is scored and traded on the rest.
+    Weights at an origin use errors matured by then. The calibration block starts weights and recalibrator; the
+    ensemble is scored and traded on the test part.
     """
     from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
     from forexgpt_core.ensemble.inference import write_ensemble_bundle
@@ -31,17 +31,14 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     judged = platform.judged_families(settings)
     weighting = WeightSettings()
+    stored = {family: platform.lake.read(f"forecasts_{family}", symbol, timeframe) for family in judged}
     evidence = ensemble_evidence(
         {
-            family: from_table(
-                platform.lake.read(f"forecasts_{family}", symbol, timeframe),
-                symbol=symbol,
-                timeframe=str(timeframe),
-                family=family,
-            )
-            for family in judged
+            family: from_table(rows, symbol=symbol, timeframe=str(timeframe), family=family)
+            for family, rows in stored.items()
         },
         reference=REFERENCE,
+        scored_from_utc=first_test_origin(stored[REFERENCE]),
         settings=weighting,
     )
     bundle = write_ensemble_bundle(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from time import perf_counter
 
 import dagster as dg
+import polars as pl
 
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.metadata import figures, picture, table
@@ -11,7 +12,7 @@ from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import REFERENCE, DataPin, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import Timeframe, from_utc
-from forexgpt_core.domain.forecast_table import from_table, to_table
+from forexgpt_core.domain.forecast_table import from_table, to_table, with_part
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import NotReady
 from forexgpt_core.features.splits import Parts, SplitShares, deployment_parts, evidence_parts
@@ -244,11 +245,16 @@ def evaluation_asset(
             platform.bundles, symbol, str(timeframe), f"{family}_evidence_calibration", trained.bundle_hash
         )
         pin, horizons = DataPin.parse(trained.data_version), calibrated.model.forecaster.horizons_bars
-        test = evidence_parts(usable(platform.arrays(symbol, timeframe, pin, horizons), matured=True), SHARES).test
-        forecasts = calibrated.forecast(test)
+        parts = evidence_parts(usable(platform.arrays(symbol, timeframe, pin, horizons), matured=True), SHARES)
+        test, forecasts = parts.test, calibrated.forecast(parts.test)
         against = forecasts if family == REFERENCE else _reference_forecasts(platform, settings, trained.data_version)
         scores = score_family(forecasts, test.returns, against, seed=settings.seed)
-        version = platform.lake.replace(f"forecasts_{family}", symbol, timeframe, to_table(forecasts, test.returns))
+        before = calibrated.forecast(parts.calibration)  # starts the ensemble's weights; never scored
+        rows = [
+            with_part(to_table(before, parts.calibration.returns), "calibration"),
+            with_part(to_table(forecasts, test.returns), "test"),
+        ]
+        version = platform.lake.replace(f"forecasts_{family}", symbol, timeframe, pl.concat(rows))
         platform.scores.replace_evaluation(
             symbol, str(timeframe), family, trained.bundle_hash, [score.to_dict() for score in scores]
         )
@@ -302,7 +308,8 @@ def _reference_forecasts(platform: Platform, settings: SymbolSettings, data_vers
             f" {data_version}; materialize random_walk_model to random_walk_evaluation first"
         )
     stored = platform.lake.read(f"forecasts_{REFERENCE}", settings.symbol, Timeframe.parse(settings.timeframe))
-    return from_table(stored, symbol=settings.symbol, timeframe=settings.timeframe, family=REFERENCE)[0]
+    tested = stored.filter(pl.col("part") == "test")
+    return from_table(tested, symbol=settings.symbol, timeframe=settings.timeframe, family=REFERENCE)[0]
 
 
 def _switched_off(family: str, symbol: str) -> dg.MaterializeResult:

@@ -40,7 +40,9 @@ def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str)
     origins = rows["ts_utc"].unique().sort().to_numpy().astype("datetime64[us]")
     shape = (origins.size, len(horizons))
     if rows.height != shape[0] * shape[1]:
-        raise BadInput(f"forecast table of {family} has {rows.height} rows for {shape[0]} origins x {shape[1]} horizons")
+        raise BadInput(
+            f"forecast table of {family} has {rows.height} rows for {shape[0]} origins x {shape[1]} horizons"
+        )
     batch = ForecastBatch(
         symbol=symbol,
         timeframe=timeframe,
@@ -51,6 +53,16 @@ def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str)
         scale=rows["scale"].to_numpy().reshape(shape),
     )
     return batch, rows["realised_return"].to_numpy().reshape(shape)
+
+
+def with_part(table: pl.DataFrame, part: str) -> pl.DataFrame:
+    """Return the table with a column that says which part of the history its rows belong to."""
+    return table.with_columns(part=pl.lit(part))
+
+
+def first_test_origin(table: pl.DataFrame) -> np.datetime64:
+    """Return the first origin of the part named "test"."""
+    return np.datetime64(table.filter(pl.col("part") == "test")["ts_utc"].to_numpy().min(), "us")
 
 
 def common_origins(batches: list[tuple[ForecastBatch, Floats]]) -> list[tuple[ForecastBatch, Floats]]:

@@ -13,7 +13,7 @@ from forexgpt_core.ensemble.weights import final_weights, matured_inverse_crps_w
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.scores import crps
 
-_LEAST_WARM_UP = 60
+_LEAST_ROWS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,10 @@ class WeightSettings:
     Attributes:
         halflife_bars: age at which an error counts half.
         shrink_rows: matured errors at which weights have moved half-way from equal to inverse CRPS.
-        warm_up: share of the origins that feeds weights and recalibrator only, and is never scored.
     """
 
     halflife_bars: float = 500.0
     shrink_rows: float = 200.0
-    warm_up: float = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +38,7 @@ class EnsembleEvidence:
         origin_utc: (n,) all shared origins.
         weights: (k, n, H) usable at each origin, from errors matured by then.
         today: (k, H) weights from every matured error.
-        forecasts, equal_weights, reference: on the scored origins, all after the warm-up.
+        forecasts, equal_weights, reference: on the scored origins.
         returns: (m, H) realised on the scored origins.
         recalibrator: fitted on every matured pooled forecast, for the deployed bundle.
     """
@@ -57,15 +55,22 @@ class EnsembleEvidence:
 
 
 def ensemble_evidence(
-    members: Mapping[str, tuple[ForecastBatch, Floats]], *, reference: str, settings: WeightSettings
+    members: Mapping[str, tuple[ForecastBatch, Floats]],
+    *,
+    reference: str,
+    scored_from_utc: np.datetime64,
+    settings: WeightSettings,
 ) -> EnsembleEvidence:
     """Return the pooled, recalibrated forecasts that the members' stored forecasts would have given.
 
     Args:
-        members: calibrated out-of-sample forecasts and realised returns by family; `reference` is one of them.
+        members: calibrated forecasts and realised returns by family, of models that saw none of these origins;
+            `reference` is one of the families.
+        scored_from_utc: origins before it feed weights and recalibrator and are not scored. The members' own radii
+            were fitted there, so recalibration corrects what pooling does to coverage and nothing else.
 
     Raises:
-        NotReady: too few shared origins to warm up and score.
+        NotReady: too few shared origins before or after it.
     """
     names = tuple(members)
     aligned = common_origins([members[name] for name in names])
@@ -80,14 +85,13 @@ def ensemble_evidence(
     )
     pooled = pool(batches, weights)
     equal = pool(batches, np.full(weights.shape, 1 / len(names)))
-    start = int(len(pooled) * settings.warm_up)
-    known = start - horizons[-1]  # forecasts whose longest label has matured when scoring starts
-    if known < _LEAST_WARM_UP:
+    before, scored = pooled.origin_utc < scored_from_utc, pooled.origin_utc >= scored_from_utc
+    if min(before.sum(), scored.sum()) < _LEAST_ROWS:
         raise NotReady(
-            f"{len(pooled)} shared forecasts are too few for an ensemble; at least {_needed(horizons, settings)}"
+            f"the families share {before.sum()} forecasts before and {scored.sum()} after {scored_from_utc};"
+            f" an ensemble needs {_LEAST_ROWS} of each"
         )
-    warm, scored = np.arange(known), np.arange(start, len(pooled))
-    recalibrate = ConformalCalibrator.fit(pooled.take(warm), returns[warm])
+    recalibrate = ConformalCalibrator.fit(pooled.take(before), returns[before])
     return EnsembleEvidence(
         names=names,
         origin_utc=pooled.origin_utc,
@@ -104,7 +108,3 @@ def ensemble_evidence(
         returns=returns[scored],
         recalibrator=ConformalCalibrator.fit(pooled, returns),
     )
-
-
-def _needed(horizons: tuple[int, ...], settings: WeightSettings) -> int:
-    return int((_LEAST_WARM_UP + horizons[-1]) / settings.warm_up) + 1
