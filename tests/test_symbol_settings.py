@@ -1,0 +1,134 @@
+"""Settings of a pair: exact round trips, one-line refusals."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forexgpt_core.deployment.symbol_settings import DriftSettings, Source, SymbolSettings, default_settings
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.instruments import INSTRUMENTS
+from forexgpt_core.errors import BadInput, ForexGPTError, UnknownName
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**40), 2**40), NUMBERS, TEXTS, st.lists(NUMBERS, max_size=3)
+)
+
+
+@given(
+    symbol=st.sampled_from(sorted(INSTRUMENTS)),
+    timeframe=st.sampled_from(["M15", "H1", "H4", "D1"]),
+    horizons=st.sets(st.integers(1, 500), min_size=1, max_size=5),
+    options=st.dictionaries(TEXTS, VALUES, max_size=3),
+    spread=st.floats(0, 50),
+    cash=st.floats(1e-3, 1e12),
+    path=st.one_of(st.none(), TEXTS.filter(bool)),
+    seed=st.integers(0, 2**40),
+)
+def test_yaml_and_documents_come_back_exactly(
+    symbol: str,
+    timeframe: str,
+    horizons: set[int],
+    options: dict[str, object],
+    spread: float,
+    cash: float,
+    path: str | None,
+    seed: int,
+) -> None:
+    settings = SymbolSettings(
+        symbol=symbol,
+        timeframe=timeframe,
+        source=Source(kind="none" if path is None else "file", path=path),
+        horizons_bars=tuple(sorted(horizons)),
+        family_options={"boosting": options},
+        costs=Costs(spread_pips=spread),
+        cash=cash,
+        seed=seed,
+    )
+    assert SymbolSettings.from_yaml(settings.to_yaml()) == settings
+    assert SymbolSettings.from_document(settings.to_document()) == settings
+    assert SymbolSettings.from_yaml(settings.to_yaml()).hash12 == settings.hash12
+
+
+def test_what_yaml_leaves_out_has_its_default() -> None:
+    assert SymbolSettings.from_yaml("symbol: USDJPY") == default_settings("usd/jpy")
+    assert default_settings("EURUSD").source.kind == "sample"
+    assert default_settings("USDJPY").source["kind"] == "none"
+    nested = SymbolSettings.from_yaml("symbol: EURUSD\ncosts: {spread_pips: 2}\n")
+    assert nested.costs == Costs(spread_pips=2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("symbol: EURUSD\ncostss: {}", "unknown setting 'costss'; did you mean 'costs'?"),
+        ("symbol: EURUSD\ncosts: {spread_pip: 1}", "unknown setting 'costs.spread_pip'; did you mean 'spread_pips'?"),
+        ("symbol: EURUSD\ncash: abc", "'cash' must be a number, was 'abc'"),
+        ("symbol: EURUSD\ncash: true", "'cash' must be a number, was True"),
+        ("symbol: EURUSD\nseed: 1.5", "'seed' must be a whole number, was 1.5"),
+        ("symbol: EURUSD\nseed: true", "'seed' must be a whole number, was True"),
+        ("symbol: EURUSD\ndeployment: {allow_no_skill: 1}", "'deployment.allow_no_skill' must be true or false, was 1"),
+        ("symbol: EURUSD\nhorizons_bars: 4", "'horizons_bars' must be a list, was 4"),
+        ("symbol: EURUSD\nhorizons_bars: [4, 1]", "horizons_bars must be increasing"),
+        ("symbol: EURUSD\nhorizons_bars: []", "horizons_bars must be increasing"),
+        ("symbol: EURUSD\ncosts: 3", "'costs' must be a mapping of settings, was 3"),
+        ("symbol: EURUSD\ncosts: {spread_pips: .inf}", "'costs.spread_pips' must be a finite number"),
+        ("symbol: EURUSD\ncosts: {spread_pips: -1}", "costs.spread_pips must be 0 or more"),
+        ("symbol: EURUSE", "unknown symbol 'EURUSE'; did you mean 'EURUSD'?"),
+        ("symbol: eur/usd", "unknown symbol 'eur/usd'; write it EURUSD"),
+        ("symbol: EURUSD\ntimeframe: H3", "unknown timeframe 'H3'"),
+        ("symbol: EURUSD\nfamilies: [random_walk, bosting]", "unknown family 'bosting'; did you mean 'boosting'?"),
+        ("symbol: EURUSD\nfamilies: [linear]", "families must name random_walk"),
+        ("symbol: EURUSD\nfamilies: [random_walk, linear, linear]", "each one once"),
+        ("symbol: EURUSD\nfamily_options: {bosting: {}}", "unknown family 'bosting'"),
+        ("symbol: EURUSD\nfamily_options: {boosting: 3}", "'family_options.boosting' must be a mapping"),
+        ("symbol: EURUSD\nrecipe: {rsi_bar: 3}", "unknown recipe setting 'rsi_bar'; did you mean"),
+        ("symbol: EURUSD\nrecipe: {start: 2020-01-01}", "'recipe.start' must hold text, numbers"),
+        ("symbol: EURUSD\nsource: {kind: file}", "source.path belongs to kind 'file'"),
+        ("symbol: EURUSD\nsource: {kind: files}", "unknown source.kind 'files'; did you mean 'file'?"),
+        ("symbol: EURUSD\nhold_back_bars: -1", "hold_back_bars and seed must be 0 or more"),
+        ("symbol: EURUSD\ndrift: {drifted_share: 0}", "drift.drifted_share"),
+        ("costs: {}", "symbol settings must have the setting 'symbol'"),
+        ("[]", "symbol settings must be a mapping of settings"),
+        ("a: [", "symbol settings are not valid YAML (line"),
+        ("", "symbol settings must be a mapping of settings, was None"),
+        ("!!python/object/apply:os.system ['true']", "symbol settings are not valid YAML"),
+    ],
+)
+def test_refusals_are_one_line_that_says_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        SymbolSettings.from_yaml(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed_from_outside() -> None:
+    options: dict[str, dict[str, object]] = {"boosting": {"depth": 4}}
+    settings = SymbolSettings(symbol="EURUSD", family_options=options)
+    before = settings.hash12
+    options["boosting"]["depth"] = 9
+    assert settings.hash12 == before
+    with pytest.raises(FrozenInstanceError):
+        settings.cash = 3.0
+
+
+def test_every_setting_is_part_of_the_hash() -> None:
+    base = default_settings("EURUSD")
+    others = [
+        replace(base, cash=1.0),
+        replace(base, drift=DriftSettings(current_bars=99)),
+        replace(base, recipe={"rsi_bars": 9}),
+        replace(base, hold_back_bars=1),
+        default_settings("USDJPY"),
+    ]
+    assert len({s.hash12 for s in [base, *others]}) == 6
+
+
+def test_unknown_pairs_have_no_defaults() -> None:
+    with pytest.raises(UnknownName):
+        default_settings("EURXXX")
+    with pytest.raises(ForexGPTError):
+        SymbolSettings(symbol="EURXXX")
