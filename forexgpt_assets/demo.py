@@ -10,6 +10,7 @@ from forexgpt_core.cli.output import print_json, print_table, say
 from forexgpt_core.composition import ENSEMBLE, REFERENCE, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings, default_settings
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.evaluation.report_card import HorizonScore
 from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.service import LiveSession
 
@@ -96,7 +97,7 @@ def report_card(platform: Platform, seconds: float) -> dict[str, object]:
     }
 
 
-def _model(score) -> dict[str, object]:
+def _model(score: HorizonScore) -> dict[str, object]:
     return {
         "family": score.family,
         "horizon_bars": score.horizon_bars,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_core.composition import Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
 
@@ -44,5 +45,5 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
         }
 
 
-def _known(platform, symbol: str, frame: Timeframe) -> bool:
+def _known(platform: Platform, symbol: str, frame: Timeframe) -> bool:
     return bool(platform.lake.exists("candles", symbol, frame))

@@ -12,6 +12,7 @@ from forexgpt_assets.partitions import symbols
 from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.quality import QualityLimits, Verdict, find_gaps, judge
 from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.bars import empty_bars
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import NotReady
@@ -48,8 +49,10 @@ def candles(
     symbol = context.partition_key
     settings = platform.pair(symbol, file=config.file, timezone=config.timezone)
     timeframe = Timeframe.parse(settings.timeframe)
-    raw, archive = _fetch(platform, settings)
-    verdict = judge(raw, timeframe, limits=QualityLimits(), now_utc=None if archive else datetime.now(UTC))
+    stored = platform.lake.exists("candles", symbol, timeframe)
+    raw, archive = _fetch(platform, settings, stored=stored)
+    limits = QualityLimits(least_rows=0 if stored else 1)  # nothing newer is lawful, an empty beginning is not
+    verdict = judge(raw, timeframe, limits=limits, now_utc=None if archive else datetime.now(UTC))
     yield _check(verdict)
     if not verdict.passed:
         reasons = "; ".join(failure.line for failure in verdict.failures)
@@ -79,10 +82,9 @@ def candles(
     )
 
 
-def _fetch(platform: Platform, settings) -> tuple[pl.DataFrame, bool]:
+def _fetch(platform: Platform, settings: SymbolSettings, *, stored: bool) -> tuple[pl.DataFrame, bool]:
     """Return the source's raw bars that the lake may lack, without those held back for paper trading."""
     timeframe = Timeframe.parse(settings.timeframe)
-    stored = platform.lake.exists("candles", settings.symbol, timeframe)
     if settings.source.kind == "none" and stored:
         return empty_bars(), True  # bars came from a file once; there is nowhere to look for newer ones
     source = platform.source(settings)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 import dagster as dg
+import polars as pl
 
 from forexgpt_assets.defs.candles import candles
 from forexgpt_assets.metadata import figures, picture, table
@@ -75,7 +76,7 @@ def features(
     )
 
 
-def _coverage(built, title: str) -> bytes:
+def _coverage(built: pl.DataFrame, title: str) -> bytes:
     from forexgpt_core.reporting.features import coverage_picture
 
     return coverage_picture(built, title)
