@@ -1,11 +1,14 @@
 """How much a mean of dependent rows varies: overlapping labels and slow regimes leave fewer observations than rows."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+_BIAS_PASSES = 3
 
 
 def long_run_variance(x: Floats, bandwidth_rows: int) -> float:
@@ -33,46 +36,68 @@ def centred_long_run_variance(deviations: Floats, bandwidth_rows: int) -> float:
     return float(np.dot(sums, sums) / (n * window))
 
 
-def ar1_coefficient(x: Floats) -> float:
-    """Return the lag-one autocorrelation, corrected for its downward bias and kept in [0, 0.999].
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persistence:
+    """Dependence of neighbouring block means: autocorrelation first * decay^(k - 1) at lag k >= 1.
 
-    Source: Kendall (1954), Biometrika 41; the bias is -(1 + 3 rho) / n to first order.
+    Attributes:
+        block_rows: rows averaged in one block, n^(1/3).
+        variance: of a block mean.
+        first: autocorrelation of neighbours, in [0, 1].
+        decay: its ratio from lag to lag, in [0, 0.99].
     """
-    d = x - x.mean()
-    power = float(np.dot(d[:-1], d[:-1]))
-    if power <= 0:
-        return 0.0
-    raw = float(np.dot(d[1:], d[:-1])) / power
-    return min(max((x.size * raw + 1) / (x.size - 3), 0.0), 0.999)
+
+    block_rows: int
+    variance: float
+    first: float
+    decay: float
+
+    def inflation(self, blocks: int) -> float:
+        """Return the variance of a mean of `blocks` neighbouring block means over that of independent ones."""
+        lags = np.arange(1, blocks)
+        return 1 + 2 * float(((1 - lags / blocks) * self.first * self.decay ** (lags - 1)).sum())
 
 
-def variance_of_window_mean(reference: Floats, rows: int, *, least_coefficient: float = 0.0) -> float:
-    """Return the variance of the mean of `rows` consecutive rows of a stationary series like `reference`.
+def persistence(x: Floats) -> Persistence:
+    """Fit the dependence of a stationary series, so that few slow swings are not taken for many observations.
 
-    The persistent part is an AR(1) fitted to the reference; what that leaves is measured on its residuals
-    (prewhitening), because sample autocorrelations alone miss most of the persistence of a short slow series. The
-    exact finite sum is used, so a window shorter than the correlation time is not given more than one observation's
-    variance.
+    Averaging short blocks leaves the slow part that matters to a mean. The two numbers describe an ARMA(1, 1), which is
+    what blocks of an AR(1) are, and also a slow signal under noise, such as volatility under returns, whose lag-one
+    autocorrelation alone would hide it. Sample autocovariances are low by the variance of the sample mean, which is
+    added back in three passes.
 
     Args:
-        reference: (n,) rows in time order, at least 4.
-        rows: length of the window.
-        least_coefficient: the result is not below that of an AR(1) with this lag-one autocorrelation.
+        x: (n,) rows in time order, at least 10.
 
-    Source: Andrews and Monahan (1992), Econometrica 60(4).
+    Source: Marriott and Pope (1954), Biometrika 41, on the bias.
     """
-    d = reference - reference.mean()
-    marginal = float(d.var())
-    rho = ar1_coefficient(reference)
-    residual = d[1:] - rho * d[:-1]
-    spread = float(residual.var())
-    if marginal <= 0 or spread <= 0:
-        return marginal
-    colour = long_run_variance(residual, math.ceil(d.size ** (1 / 3))) / spread  # 1 for an exact AR(1)
-    fitted = spread / (1 - rho**2) * max(colour, 1.0) * _inflation(rho, rows)
-    return max(fitted, marginal * _inflation(least_coefficient, rows)) / rows
+    size = max(math.floor(x.size ** (1 / 3)), 1)
+    means = x[x.size % size :].reshape(-1, size).mean(axis=1)
+    d, n = means - means.mean(), means.size
+    raw = np.array([np.dot(d[k:], d[: n - k]) / (n - k) for k in range(4)])
+    fitted = Persistence(block_rows=size, variance=float(raw[0]), first=0.0, decay=0.0)
+    for _ in range(_BIAS_PASSES):
+        gamma = raw + fitted.variance * fitted.inflation(n) / n
+        fitted = Persistence(
+            block_rows=size,
+            variance=float(gamma[0]),
+            first=float(np.clip(gamma[1] / gamma[0], 0, 1)) if gamma[0] > 0 else 0.0,
+            decay=float(np.clip(gamma[2:4].sum() / gamma[1:3].sum(), 0, 0.99)) if gamma[1:3].sum() > 0 else 0.0,
+        )
+    return fitted
 
 
-def _inflation(rho: float, rows: int) -> float:
-    lags = np.arange(1, rows)
-    return 1 + 2 * float(((1 - lags / rows) * rho**lags).sum())
+def variance_of_window_mean(reference: Floats, rows: int, *, at_least: Persistence | None = None) -> float:
+    """Return the variance of the mean of `rows` consecutive rows of a stationary series like `reference`.
+
+    The exact finite sum is used, so a window shorter than the swings is not given more than a single row's variance.
+
+    Args:
+        reference: (n,) rows in time order, at least 10.
+        rows: length of the window.
+        at_least: take the series for no less persistent than this.
+    """
+    single, own = float(reference.var()), persistence(reference)
+    blocks = max(round(rows / own.block_rows), 1)
+    inflation = max(one.inflation(blocks) for one in (own, at_least) if one is not None)
+    return min(own.variance * inflation / blocks, single)

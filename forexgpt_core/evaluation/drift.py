@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.dependence import ar1_coefficient, variance_of_window_mean
+from forexgpt_core.evaluation.dependence import Persistence, persistence, variance_of_window_mean
 from forexgpt_core.evaluation.report_card import holm
 from forexgpt_core.features.calendar import calendar
 
@@ -253,11 +253,10 @@ def _compare(before: Floats, after: Floats) -> tuple[float, float, float, float]
     location = float(now.mean() - 0.5)
     if np.ptp(before) == 0:  # a constant has no variance to test against: it is the same constant, or it is not
         return location, 0.0, float(after.size), float(np.array_equal(np.unique(after), before[:1]))
-    persistence = ar1_coefficient(ranks)
     spread, spread_now = (ranks - 0.5) ** 2, (now - 0.5) ** 2
-    p_location = 2 * stdtr(*_student(ranks, now, 0.0, two_sided=True))
+    p_location = 2 * stdtr(*_student(ranks, now, two_sided=True))
     # The spread of a slow series is skewed over a short window: it is given no more rows than the series itself.
-    p_spread = 2 * stdtr(*_student(spread, spread_now, persistence, two_sided=True))
+    p_spread = 2 * stdtr(*_student(spread, spread_now, at_least=persistence(ranks), two_sided=True))
     effective = min(float(ranks.var()) / variance_of_window_mean(ranks, after.size), float(after.size))
     return (
         location,
@@ -274,10 +273,12 @@ def _ranks(reference: Floats, x: Floats) -> Floats:
     return np.asarray(below / (2 * ordered.size))
 
 
-def _student(before: Floats, after: Floats, persistence: float, *, two_sided: bool) -> tuple[float, float]:
+def _student(
+    before: Floats, after: Floats, *, two_sided: bool, at_least: Persistence | None = None
+) -> tuple[float, float]:
     """Return degrees of freedom and the statistic whose lower tail is the p-value (one-sided: of a rise)."""
-    own = variance_of_window_mean(before, before.size, least_coefficient=persistence)
-    variance = own + variance_of_window_mean(before, after.size, least_coefficient=persistence)
+    own = variance_of_window_mean(before, before.size, at_least=at_least)
+    variance = own + variance_of_window_mean(before, after.size, at_least=at_least)
     freedom = max(float(before.var()) / own - 1, 1.0) if own > 0 else before.size - 1.0
     shift = float(after.mean() - before.mean())
     if variance <= 0:
@@ -290,7 +291,7 @@ def _loss_shift(losses: tuple[Floats, Floats] | None) -> tuple[float, float]:
     if losses is None:
         return math.nan, math.nan
     before, after = losses
-    p = float(stdtr(*_student(_ranks(before, before), _ranks(before, after), 0.0, two_sided=False)))
+    p = float(stdtr(*_student(_ranks(before, before), _ranks(before, after), two_sided=False)))
     return float(after.mean() / before.mean() - 1), p
 
 
