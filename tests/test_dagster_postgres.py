@@ -1,6 +1,9 @@
-"""The Dagster instance files: the local one on SQLite, the deployed one on a real PostgreSQL."""
+"""The Dagster instance files: the local one on SQLite, the deployed one on a real PostgreSQL; the rest of deploy/."""
 
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import dagster as dg
@@ -9,6 +12,7 @@ import sqlalchemy as sa
 import yaml
 
 ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "deploy" / "docker-compose.yml"
 LOCAL, DEPLOYED = ROOT / "dagster.yaml", ROOT / "deploy" / "dagster.postgres.yaml"
 
 
@@ -114,3 +118,63 @@ def test_the_workspace_and_the_project_agree_on_the_location_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
     assert entry["python_module"]["location_name"] == project["code_location_name"]
     assert entry["python_module"]["module_name"] == f"{project['root_module']}.definitions"
+
+
+def test_compose_publishes_on_loopback_alone_and_holds_no_secret() -> None:
+    text = COMPOSE.read_text()
+    services = yaml.safe_load(text)["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    passwords = [line.split("forexgpt:", 1)[1] for line in text.splitlines() if "://forexgpt:" in line]
+    assert passwords
+    assert all(password.startswith("${POSTGRES_PASSWORD") for password in passwords)
+    assert not any("docker.sock" in str(service) for service in services.values())
+
+
+def test_compose_names_agree_with_the_files_it_uses() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    [server] = yaml.safe_load((ROOT / "deploy" / "workspace.grpc.yaml").read_text())["load_from"]
+    address = server["grpc_server"]
+    assert address["host"] in services
+    command = services[address["host"]]["command"]
+    assert command[command.index("-p") + 1] == str(address["port"])
+    assert command[command.index("--location-name") + 1] == address["location_name"]
+    targets = {s["build"]["target"] for s in services.values() if "build" in s}
+    stages = {line.split()[-1] for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines() if "FROM " in line}
+    assert targets <= stages
+    copied = [
+        source
+        for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+        for source in [part for part in line.split()[1:-1] if not part.startswith("--")]
+    ]
+    assert [source for source in copied if not (ROOT / source).exists()] == []
+    created = (ROOT / "deploy" / "create-databases.sql").read_text()
+    made = {services["postgres"]["environment"]["POSTGRES_DB"], *re.findall(r"CREATE DATABASE (\w+);", created)}
+    assert set(re.findall(r"@postgres:5432/(\w+)", COMPOSE.read_text())) == made
+
+
+def test_the_entrypoint_makes_private_files_and_runs_its_command(tmp_path: Path) -> None:
+    home = tmp_path / "home" / "dagster"
+    result = subprocess.run(
+        ["sh", ROOT / "deploy" / "entrypoint.sh", "sh", "-c", "umask; echo $1", "sh", "ran"],
+        env={**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_YAML": str(DEPLOYED)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["0077", "ran"]
+    assert [path.name for path in home.iterdir()] == ["dagster.yaml"]
+    assert (home / "dagster.yaml").read_text() == DEPLOYED.read_text()
+    assert (home / "dagster.yaml").stat().st_mode & 0o077 == 0
+
+
+def test_the_kubernetes_values_hold_no_secret_and_expose_nothing() -> None:
+    values = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "values.yaml").read_text())
+    assert values["telemetry"] == {"enabled": False}
+    assert values["dagsterWebserver"]["service"]["type"] == "ClusterIP"
+    assert "postgresqlPassword" not in values["postgresql"]
+    [deployment] = values["dagster-user-deployments"]["deployments"]
+    [server] = values["dagsterWebserver"]["workspace"]["servers"]
+    assert (server["host"], server["port"]) == (deployment["name"], deployment["port"])

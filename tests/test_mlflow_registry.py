@@ -119,6 +119,20 @@ def test_an_error_hides_the_credentials_of_the_store(tmp_path: Path) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_a_postgresql_store_is_created_and_takes_the_same_calls(tmp_path: Path, postgres_url: str) -> None:
+    import sqlalchemy as sa
+
+    url = sa.make_url(postgres_url).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+    registry = Registry(url, artifacts=tmp_path / "artifacts", lock_folder=tmp_path / "work")
+    registry.prepare()
+    run_id = train(registry)
+    assert registry.register("EURUSD", "H1", "linear", tmp_path / "bundle", FIRST, run_id, {}) == 1
+    assert registry.register("EURUSD", "H1", "linear", tmp_path / "bundle", FIRST, run_id, {}) == 1
+    registry.set_alias("EURUSD", "H1", "champion", FIRST)
+    assert registry.aliases("EURUSD", "H1") == {"champion": FIRST}
+    assert (tmp_path / "artifacts" / "EURUSD" / run_id / "artifacts" / "training.png").exists()
+
+
 WORKER = """
 import sys
 from pathlib import Path
