@@ -108,8 +108,8 @@ class Boosting(TabularForecaster):
 
     def _elect(self, grown: "xgboost.Booster", valid: Rows, column: int) -> int:
         """Return how many rounds to keep, 0 where none convinces."""
-        available: int = grown.num_boosted_rounds()
-        counts = sorted({0, *np.linspace(0, available, min(available, _CHECKPOINTS) + 1).astype(int).tolist()})
+        available = _rounds(grown)
+        counts: list[int] = sorted({0, *np.linspace(0, available, min(available, _CHECKPOINTS) + 1).astype(int).tolist()})
         offset, y = self.fitted.offset[column], valid.y[:, column]
         moves = [_moves(grown, valid.x, count) for count in counts]
         losses = np.stack([pinball(offset + move, y) for move in moves])
@@ -129,7 +129,7 @@ class Boosting(TabularForecaster):
     def _units(self, x: Floats) -> Floats:
         units = np.repeat(self.fitted.offset[None], len(x), axis=0)
         for column, booster in self._boosters.items():
-            units[:, column] += _moves(booster, x, booster.num_boosted_rounds())
+            units[:, column] += _moves(booster, x, _rounds(booster))
         return units
 
     def _weights(self) -> Arrays:
@@ -141,6 +141,10 @@ class Boosting(TabularForecaster):
 
     def _read_weights(self, arrays: Arrays, folder: Path) -> None:
         self._boosters = {int(c): _read_booster(folder / f"horizon_{c}.ubj") for c in arrays["boosted_horizons"]}
+
+
+def _rounds(booster: "xgboost.Booster") -> int:
+    return int(booster.num_boosted_rounds())
 
 
 def _moves(booster: "xgboost.Booster", x: Floats, rounds: int) -> Floats:

@@ -148,6 +148,7 @@ class BundleStore:
         _flush_folder(target.parent)
 
     def all(self) -> Iterator[Bundle]:
+        """Yield every bundle in the order of its path, none of them verified."""
         for path in sorted(self.root.glob("*/*/*/*")):
             symbol, timeframe, kind, hash12 = path.relative_to(self.root).parts
             if _PARTS["hash"].fullmatch(hash12) and path.is_dir():

@@ -26,7 +26,7 @@ LOCATION_LIMIT = 0.5  # scales; a drift beyond half a standard deviation is not 
 LOG_SPREAD_LIMIT = float(np.log(2.5))
 INPUT_LIMIT = 6.0  # standard deviations; a feature may break, the forecast must not
 _LEAST_BLOCKS = 4
-CONVINCING = 2.0  # standard errors; several candidates run, and the luckiest must not win
+CONVINCING = 1.64  # standard errors, one-sided 5 %: several candidates run, and the luckiest must not win
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
