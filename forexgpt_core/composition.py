@@ -32,7 +32,7 @@ from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import NotReady
-from forexgpt_core.evaluation.report_card import HorizonScore
+from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.models.bundle import BundleStore
@@ -226,7 +226,13 @@ class Platform:
         return [_horizon_score({n: math.nan if row.get(n) is None else row[n] for n in names}) for row in rows]
 
     def ensemble_skills(self, settings: SymbolSettings) -> dict[int, Skill]:
-        """Return the out-of-sample skill of the newest ensemble by horizon, as the deployment gate reads it."""
+        """Return the out-of-sample skill of the newest ensemble by horizon, as the deployment gate reads it.
+
+        Its p-values are corrected for every comparison that was made on these data, the families' included.
+        """
+        families = [s for family in self.judged_families(settings) for s in self.horizon_scores(settings, family)]
+        board = rank([*families, *self.horizon_scores(settings, ENSEMBLE)])
+        row = next(row for row in board.rows if row.family == ENSEMBLE)
         return {
             s.horizon_bars: Skill(
                 horizon_bars=s.horizon_bars,
@@ -234,9 +240,9 @@ class Platform:
                 skill=s.skill,
                 skill_low=s.skill_low,
                 skill_high=s.skill_high,
-                dm_p=s.dm_p,
+                dm_p=p,
             )
-            for s in self.horizon_scores(settings, ENSEMBLE)
+            for s, p in zip(row.scores, row.holm_p, strict=True)
         }
 
     def record_search(self, settings: SymbolSettings, result: ParetoResult, search: ParetoSettings) -> int:

@@ -108,3 +108,9 @@ def test_an_order_id_depends_on_the_decision_alone() -> None:
     assert client_order_id("d", "EURUSD", bar, "enter") == client_order_id("d", "EURUSD", bar, "enter")
     assert client_order_id("d", "EURUSD", bar, "enter") != client_order_id("d", "EURUSD", bar, "exit")
     assert len(client_order_id("d", "EURUSD", bar, "enter")) == 28
+
+
+def test_a_law_that_is_one_point_has_all_its_probability_there() -> None:
+    point = np.zeros(9)
+    assert list(law_cdf(np.stack([point] * 3), np.array([-1.0, 0.0, 1.0]))) == [0.0, law_cdf(point, 0.0), 1.0]
+    assert law_cdf(point, 0.0) >= 0.975

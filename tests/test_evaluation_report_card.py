@@ -211,3 +211,21 @@ def test_the_markdown_table_has_a_row_per_score_and_marks_what_was_shown() -> No
     assert sum(line.startswith("| **") for line in table) == len(board.shown_skill) > 0
     assert text.startswith(f"**{board.verdict}**")
     assert "Not evaluated on these data: lstm." in text
+
+
+def test_rounding_is_no_evidence() -> None:
+    rng = np.random.default_rng(5)
+    quantiles = np.sort(rng.normal(size=(400, 1, 9)), axis=-1)
+    origins = np.datetime64("2018-01-02", "us") + np.arange(400) * np.timedelta64(1, "h")
+    base = ForecastBatch(
+        symbol="EURUSD",
+        timeframe="H1",
+        family="linear",
+        origin_utc=origins,
+        horizons_bars=(1,),
+        quantiles=quantiles,
+        scale=np.ones((400, 1)),
+    )
+    nudged = replace(base, quantiles=quantiles * (1 + 1e-15))
+    (score,) = score_family(nudged, rng.normal(size=(400, 1)), base, seed=1)
+    assert (score.skill, score.skill_low, score.skill_high, score.dm_p) == (0, 0, 0, 1)

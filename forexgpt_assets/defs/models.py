@@ -45,9 +45,8 @@ def model_asset(family: str) -> dg.AssetsDefinition:
     def model(
         context: dg.AssetExecutionContext, config: TrainingConfig, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult:
-        from forexgpt_core.reporting.models import training_picture
-
         from forexgpt_core.models.bundled import write_model_bundle
+        from forexgpt_core.reporting.models import training_picture
 
         started = perf_counter()
         settings = platform.pair(context.partition_key)
@@ -161,13 +160,14 @@ def calibration_asset(family: str, model: dg.AssetsDefinition) -> dg.AssetsDefin
     def calibration(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         from forexgpt_core.calibration.conformal import ConformalCalibrator, write_calibration_bundle
         from forexgpt_core.models.bundled import load_model
+        from forexgpt_core.reporting.evaluation import reliability_and_pit_picture
 
         started = perf_counter()
         settings = platform.pair(context.partition_key)
         symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
         if family not in settings.families:
             return _switched_off(family, symbol)
-        bundles, rows, uncalibrated = {}, 0, 0
+        bundles, rows, uncalibrated, drawing = {}, 0, 0, b""
         for prefix, split in (("evidence_", evidence_parts), ("", deployment_parts)):
             trained = platform.version(settings, family, f"{prefix}model")
             loaded = load_model(
@@ -175,7 +175,8 @@ def calibration_asset(family: str, model: dg.AssetsDefinition) -> dg.AssetsDefin
             )
             pin, horizons = DataPin.parse(trained.data_version), loaded.forecaster.horizons_bars
             block = split(usable(platform.arrays(symbol, timeframe, pin, horizons), matured=True), SHARES).calibration
-            calibrator = ConformalCalibrator.fit(loaded.forecaster.forecast(block), block.returns)
+            forecasts = loaded.forecaster.forecast(block)
+            calibrator = ConformalCalibrator.fit(forecasts, block.returns)
             bundle = bundles[f"{prefix}calibration"] = write_calibration_bundle(
                 platform.bundles,
                 calibrator,
@@ -197,6 +198,9 @@ def calibration_asset(family: str, model: dg.AssetsDefinition) -> dg.AssetsDefin
                 mlflow_run_id=trained.mlflow_run_id,
             )
             rows, uncalibrated = len(block), len(calibrator.uncalibrated)
+            drawing = reliability_and_pit_picture(
+                forecasts, block.returns, f"{symbol} {timeframe} {family}, before calibration"
+            )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(bundles["calibration"].hash12),
             metadata={
@@ -211,6 +215,7 @@ def calibration_asset(family: str, model: dg.AssetsDefinition) -> dg.AssetsDefin
                         "seconds": perf_counter() - started,
                     }
                 ),
+                "reliability": picture(drawing, "reliability and PIT before calibration"),
             },
         )
 

@@ -1,6 +1,7 @@
 """How verbs speak: one JSON document or a table on stdout, progress and remarks on stderr."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -26,8 +27,8 @@ def group(app: typer.Typer, name: str, help_: str) -> typer.Typer:
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document."""
-    print(json.dumps(document, indent=2, default=_plain, allow_nan=False))
+    """Print one JSON document; what is undefined (NaN, infinite) is null."""
+    print(json.dumps(_defined(document), indent=2, default=_plain, allow_nan=False))
 
 
 def print_table(rows: Sequence[Mapping[str, object]], title: str | None = None) -> None:
@@ -58,6 +59,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def _defined(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _defined(item) for key, item in value.items()}
+    return [_defined(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _plain(value: object) -> object:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
@@ -70,7 +79,7 @@ def _plain(value: object) -> object:
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.5g}" if math.isfinite(value) else "-"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "-" if value is None else str(value)

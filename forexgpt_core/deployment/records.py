@@ -18,7 +18,7 @@ class Skill:
     Attributes:
         skill: 1 - CRPS / CRPS of the reference; above 0 is better than the random walk.
         skill_low, skill_high: 95 % interval.
-        dm_p: one-sided Diebold-Mariano p-value, None where not computed.
+        dm_p: one-sided Diebold-Mariano p-value, corrected for every comparison made; None where not computed.
         n: matured forecasts behind it.
     """
 

@@ -105,7 +105,8 @@ def law_cdf(quantiles: Floats, x: Floats | float) -> Floats:
     high = np.take_along_axis(quantiles, right[..., None], axis=-1)[..., 0]
     gap = high - low
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(gap > 0, (x_ - low) / gap, np.where(x_ >= high, 1.0, 0.0))
+        atom = np.where(x_ > high, np.inf, np.where(x_ >= low, 1.0, -np.inf))  # beyond it lies no probability
+        weight = np.where(gap > 0, (x_ - low) / gap, atom)
     return np.asarray(ndtr(SCORES[left] + weight * (SCORES[right] - SCORES[left])))
 
 
