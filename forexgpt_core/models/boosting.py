@@ -93,7 +93,7 @@ class Boosting(TabularForecaster):
                 "learning_rate": self.learning_rate,
                 "subsample": min(0.7, _ROWS_PER_TREE / len(train.x)),
                 "colsample_bytree": 0.5,
-                "nthread": _THREADS,
+                "nthread": _THREADS if len(train.x) > _ROWS_PER_TREE else 1,  # threads that wait for few rows cost more
                 "seed": run.seed + column,
             },
             inside,
@@ -109,7 +109,9 @@ class Boosting(TabularForecaster):
     def _elect(self, grown: "xgboost.Booster", valid: Rows, column: int) -> int:
         """Return how many rounds to keep, 0 where none convinces."""
         available = _rounds(grown)
-        counts: list[int] = sorted({0, *np.linspace(0, available, min(available, _CHECKPOINTS) + 1).astype(int).tolist()})
+        counts: list[int] = sorted(
+            {0, *np.linspace(0, available, min(available, _CHECKPOINTS) + 1).astype(int).tolist()}
+        )
         offset, y = self.fitted.offset[column], valid.y[:, column]
         moves = [_moves(grown, valid.x, count) for count in counts]
         losses = np.stack([pinball(offset + move, y) for move in moves])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from forexgpt_core.errors import BadInput, BundleError, UnknownName
 from forexgpt_core.models.files import read_json, write_json
@@ -162,7 +163,9 @@ class BundleStore:
             if path in closed or not path.is_dir():
                 continue
             closed.add(path)
-            open_ends += [self.open(**reference).path for reference in parent_references(path)]
+            for parent in parent_references(path):
+                hash12 = _checked("hash", parent.pop("hash12"))
+                open_ends.append(self._kind_folder(**parent) / hash12)
         return closed
 
     def _remove_unfinished(self) -> None:
@@ -175,10 +178,11 @@ def parent_references(folder: Path) -> list[dict[str, str]]:
     """Return the bundles that the one in `folder` was made from, as `Bundle.reference` wrote them."""
     if not (folder / PARENTS).is_file():
         return []
-    listed = read_json(folder / PARENTS)["parents"]
-    if not isinstance(listed, list):
-        raise BundleError(f"{PARENTS} of {folder.name} is not a list of bundles")
-    return [{part: str(one[part]) for part in ("symbol", "timeframe", "kind", "hash12")} for one in listed]
+    listed = cast("list[dict[str, object]]", read_json(folder / PARENTS).get("parents"))
+    try:
+        return [{part: str(one[part]) for part in ("symbol", "timeframe", "kind", "hash12")} for one in listed]
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"{PARENTS} of {folder.name} does not list bundles") from error
 
 
 def _checked(part: str, value: str) -> str:

@@ -21,7 +21,7 @@ class StudentT:
 
     def quantiles(self, levels: Floats = LEVELS) -> Floats:
         """Return the law's quantiles, exactly symmetric and exactly 0 at one half; shape of `levels`."""
-        tail = np.asarray(stdtrit(self.nu, np.minimum(levels, 1 - levels)), dtype=np.float64)
+        tail = np.asarray(stdtrit(self.nu, np.round(np.minimum(levels, 1 - levels), 12)), dtype=np.float64)
         return self.scale * np.where(levels < 0.5, tail, np.where(levels > 0.5, -tail, 0.0))
 
     def mean_loss(self, x: Floats) -> float:
