@@ -172,11 +172,8 @@ def test_an_empty_model_is_the_walk(family: str, signal_parts: Parts, tmp_path: 
     assert np.array_equal(model.forecast(signal_parts.test).quantiles, walk.forecast(signal_parts.test).quantiles)
 
 
-def test_infinitely_penalised_lines_are_the_walk(
-    signal_parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("forexgpt_core.models.tabular.CONVINCING", 1e9)
-    model = new_forecaster("linear").fit(signal_parts.train, signal_parts.valid, run=run(tmp_path))
+def test_infinitely_penalised_lines_are_the_walk(signal_parts: Parts, tmp_path: Path) -> None:
+    model = new_forecaster("linear", {"caution": 1e9}).fit(signal_parts.train, signal_parts.valid, run=run(tmp_path))
     walk = RandomWalk().fit(signal_parts.train, signal_parts.valid, run=run(tmp_path))
     assert np.array_equal(model.forecast(signal_parts.test).quantiles, walk.forecast(signal_parts.test).quantiles)
 

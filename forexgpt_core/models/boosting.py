@@ -9,7 +9,7 @@ from forexgpt_core.domain.forecasts import LEVELS, Floats
 from forexgpt_core.errors import BadInput, BundleError
 from forexgpt_core.models.files import Arrays
 from forexgpt_core.models.forecaster import FitRun
-from forexgpt_core.models.tabular import Rows, TabularForecaster, Trial, first_that_convinces, pinball
+from forexgpt_core.models.tabular import CAUTION, Rows, TabularForecaster, Trial, first_that_convinces, pinball
 
 if TYPE_CHECKING:
     import xgboost
@@ -31,14 +31,21 @@ class Boosting(TabularForecaster):
         learning_rate: share of each tree that is believed.
         max_depth: of each tree.
         leaf_share: least share of a tree's rows in a leaf; the outer quantiles need many.
+        caution: standard errors by which a number of rounds must beat the walk on `valid` to be believed.
     """
 
     family = "boosting"
 
     def __init__(
-        self, *, rounds: int = 60, learning_rate: float = 0.1, max_depth: int = 3, leaf_share: float = 0.1
+        self,
+        *,
+        rounds: int = 60,
+        learning_rate: float = 0.1,
+        max_depth: int = 3,
+        leaf_share: float = 0.1,
+        caution: float = CAUTION,
     ) -> None:
-        super().__init__()
+        super().__init__(caution)
         if rounds < 0 or max_depth < 1:
             raise BadInput(f"rounds must be 0 or more and max_depth 1 or more, were {rounds} and {max_depth}")
         if not (0 < learning_rate <= 1 and 0 < leaf_share <= 0.5):
@@ -54,6 +61,7 @@ class Boosting(TabularForecaster):
             "learning_rate": self.learning_rate,
             "max_depth": self.max_depth,
             "leaf_share": self.leaf_share,
+            "caution": self.caution,
         }
 
     def _fit_weights(self, train: Rows, valid: Rows, run: FitRun) -> None:
@@ -115,7 +123,7 @@ class Boosting(TabularForecaster):
         offset, y = self.fitted.offset[column], valid.y[:, column]
         moves = [_moves(grown, valid.x, count) for count in counts]
         losses = np.stack([pinball(offset + move, y) for move in moves])
-        chosen = first_that_convinces(losses, block_rows=self.horizons_bars[-1])
+        chosen = first_that_convinces(losses, block_rows=self.horizons_bars[-1], caution=self.caution)
         self.fitted.trials += [
             Trial(
                 horizon_bars=self.horizons_bars[column],

@@ -8,7 +8,7 @@ from forexgpt_core.domain.forecasts import Floats
 from forexgpt_core.errors import BadInput
 from forexgpt_core.models.files import Arrays
 from forexgpt_core.models.forecaster import FitRun
-from forexgpt_core.models.tabular import Rows, TabularForecaster, moved
+from forexgpt_core.models.tabular import CAUTION, Rows, TabularForecaster, moved
 from forexgpt_core.models.trees import Trees
 
 _BELIEFS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 is the walk
@@ -27,12 +27,15 @@ class Forest(TabularForecaster):
         trees: per forest.
         max_depth: of each tree.
         leaf_share: least share of a tree's rows in a leaf.
+        caution: standard errors by which a candidate must beat the walk on `valid` to be believed.
     """
 
     family = "forest"
 
-    def __init__(self, *, trees: int = 100, max_depth: int = 6, leaf_share: float = 0.02) -> None:
-        super().__init__()
+    def __init__(
+        self, *, trees: int = 100, max_depth: int = 6, leaf_share: float = 0.02, caution: float = CAUTION
+    ) -> None:
+        super().__init__(caution)
         if trees < 0 or max_depth < 1:
             raise BadInput(f"trees must be 0 or more and max_depth 1 or more, were {trees} and {max_depth}")
         if not 0 < leaf_share <= 0.5:
@@ -42,7 +45,12 @@ class Forest(TabularForecaster):
         self._belief = {part: np.zeros(0) for part in _PARTS}
 
     def _options(self) -> dict[str, object]:
-        return {"trees": self.trees, "max_depth": self.max_depth, "leaf_share": self.leaf_share}
+        return {
+            "trees": self.trees,
+            "max_depth": self.max_depth,
+            "leaf_share": self.leaf_share,
+            "caution": self.caution,
+        }
 
     def _fit_weights(self, train: Rows, valid: Rows, run: FitRun) -> None:
         horizons = len(self.horizons_bars)

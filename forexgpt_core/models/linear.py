@@ -9,7 +9,7 @@ from forexgpt_core.domain.forecasts import Floats
 from forexgpt_core.errors import BadInput
 from forexgpt_core.models.files import Arrays
 from forexgpt_core.models.forecaster import FitRun
-from forexgpt_core.models.tabular import Rows, TabularForecaster, moved
+from forexgpt_core.models.tabular import CAUTION, Rows, TabularForecaster, moved
 
 PENALTIES = ("ridge", "lasso", "elastic_net")
 _RIDGE = (30.0, 10.0, 3.0, 1.0, 0.3)  # per row: 1 halves the coefficient of an input with unit variance
@@ -29,12 +29,13 @@ class Linear(TabularForecaster):
     Args:
         penalty: "ridge", "lasso" or "elastic_net" for the shift; the stretch is always ridge.
         pca_components: inputs are first projected on this many principal components; 0 for no projection.
+        caution: standard errors by which a candidate must beat the walk on `valid` to be believed.
     """
 
     family = "linear"
 
-    def __init__(self, *, penalty: str = "ridge", pca_components: int = 0) -> None:
-        super().__init__()
+    def __init__(self, *, penalty: str = "ridge", pca_components: int = 0, caution: float = CAUTION) -> None:
+        super().__init__(caution)
         if penalty not in PENALTIES:
             raise BadInput(f"penalty must be one of {', '.join(PENALTIES)}, was '{penalty}'")
         if pca_components < 0:
@@ -43,7 +44,7 @@ class Linear(TabularForecaster):
         self._location, self._spread = np.empty((0, 0)), np.empty((0, 0))  # (inputs, H) each
 
     def _options(self) -> dict[str, object]:
-        return {"penalty": self.penalty, "pca_components": self.pca_components}
+        return {"penalty": self.penalty, "pca_components": self.pca_components, "caution": self.caution}
 
     def _fit_weights(self, train: Rows, valid: Rows, run: FitRun) -> None:
         projection = _projection(train.x, self.pca_components)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ LOCATION_LIMIT = 0.5  # scales; a drift beyond half a standard deviation is not 
 LOG_SPREAD_LIMIT = float(np.log(2.5))
 INPUT_LIMIT = 6.0  # standard deviations; a feature may break, the forecast must not
 _LEAST_BLOCKS = 4
-CONVINCING = 1.64  # standard errors, one-sided 5 %: several candidates run, and the luckiest must not win
+CAUTION = 1.64  # one-sided 5 %: several candidates run, and the luckiest must not win
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,7 +69,11 @@ class TabularForecaster(ABC):
 
     family: ClassVar[str]
 
-    def __init__(self) -> None:
+    def __init__(self, caution: float) -> None:
+        """Remember by how many standard errors a candidate must beat the walk on `valid` to be believed."""
+        if not caution >= 0:
+            raise BadInput(f"caution must be 0 standard errors or more, was {caution}")
+        self.caution = caution
         self.feature_names: tuple[str, ...] = ()
         self._fitted: Fitted | None = None
 
@@ -157,7 +161,7 @@ class TabularForecaster(ABC):
         config = read_json(folder / "config.json")
         if config.get("family") != cls.family:
             raise BundleError(f"config.json describes a {config.get('family')} model, expected {cls.family}")
-        model = cls(**cast("dict[str, object]", config["options"]))
+        model = cls(**cast("dict[str, Any]", config["options"]))
         model.feature_names = tuple(cast("list[str]", config["feature_names"]))
         reference = RandomWalk.from_dict(read_json(folder / "reference.json"))
         model._fitted = Fitted(
@@ -223,7 +227,7 @@ class TabularForecaster(ABC):
         """
         losses = np.stack([pinball(units, y) for units in candidates.values()])
         names = list(candidates)
-        chosen = names[first_that_convinces(losses, block_rows=self.horizons_bars[-1])]
+        chosen = names[first_that_convinces(losses, block_rows=self.horizons_bars[-1], caution=self.caution)]
         self.fitted.trials += [
             Trial(
                 horizon_bars=self.horizons_bars[column],
@@ -264,10 +268,10 @@ def pinball(units: Floats, y: Floats) -> Floats:
     return np.asarray(np.maximum(LEVELS * miss, (LEVELS - 1) * miss).mean(axis=1))
 
 
-def first_that_convinces(losses: Floats, *, block_rows: int) -> int:
+def first_that_convinces(losses: Floats, *, block_rows: int, caution: float = CAUTION) -> int:
     """Return the candidate with the least mean loss among those that clearly beat the first, else 0.
 
-    Clearly is by CONVINCING standard errors of the paired difference.
+    Clearly is by `caution` standard errors of the paired difference.
 
     The error is that of the mean of block means: rows within a horizon of each other share their outcome.
 
@@ -279,7 +283,7 @@ def first_that_convinces(losses: Floats, *, block_rows: int) -> int:
         return 0
     gains = (losses[0] - losses)[:, -blocks * block_rows :].reshape(len(losses), blocks, block_rows).mean(axis=2)
     mean, error = gains.mean(axis=1), gains.std(axis=1, ddof=1) / np.sqrt(blocks)
-    convincing = np.where(mean > CONVINCING * error, mean, 0.0)
+    convincing = np.where(mean > caution * error, mean, 0.0)
     return int(np.argmax(convincing))
 
 
