@@ -131,7 +131,8 @@ def _stage(name: str, started: float) -> None:
 
 def _told(stats: dict[str, Any]) -> str:
     sharpe = "-" if stats.get("sharpe") is None else f"{stats['sharpe']:.1f}"
-    return f"{stats['return_pct']:+.1f} %, drawdown {stats['max_drawdown_pct']:.1f} %, Sharpe {sharpe}, {stats['trades']} trades"
+    gain, fall = f"{stats['return_pct']:+.1f} %", f"drawdown {stats['max_drawdown_pct']:.1f} %"
+    return f"{gain}, {fall}, Sharpe {sharpe}, {stats['trades']} trades"
 
 
 def _print_card(card: dict[str, Any], platform: Platform) -> None:
@@ -157,13 +158,12 @@ def _print_card(card: dict[str, Any], platform: Platform) -> None:
         [
             {
                 "configuration": p["config"]["hash"],
-                "found on": _told(p["in_sample"]),
-                "later": _told(p["out_of_sample"]),
+                "earlier part, searched": _told(p["in_sample"]),
+                "later part, never seen by the search": _told(p["out_of_sample"]),
             }
             for p in card["pareto"][:8]
         ],
-        f"Pareto front, {min(8, len(card['pareto']))} of {len(card['pareto'])}: found on an earlier part, scored again on"
-        " a later part the search never saw",
+        f"Pareto front, {min(8, len(card['pareto']))} of {len(card['pareto'])} members",
     )
     deployed, live = card["deployed"], card["live"]
     skill = "with shown skill" if deployed["skill_shown"] else "WITHOUT shown skill, allowed by the demo's settings"
