@@ -20,7 +20,7 @@ SYMBOL = "EURUSD"
 PAPER_BARS = 240  # ten trading days that no earlier step may touch
 BASIS_POINTS = 1e4
 TRIO = ("model", "calibration", "evaluation")
-REASON = "demo: best Sharpe in sample; forecasts need not beat the random walk, because this is paper money"
+REASON = "demo: the knee of the front; forecasts need not beat the random walk, because this is paper money"
 
 
 def demo_settings() -> SymbolSettings:
@@ -119,10 +119,10 @@ def _model(score: HorizonScore) -> dict[str, object]:
 
 
 def _chosen(platform: Platform) -> str:
-    """Return the member a cautious person would take without looking later: the best in-sample Sharpe."""
+    """Return the knee of the front: good on every objective at once, in sample, without looking later."""
     study = platform.studies.newest(SYMBOL, platform.pair(SYMBOL).timeframe)
     assert study is not None
-    return max(study.front, key=lambda t: (t.in_sample.get("sharpe") or float("-inf"), t.config.hash12)).config.hash12
+    return str(study.details["picks"]["knee"])
 
 
 def _stage(name: str, started: float) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 
@@ -36,7 +36,7 @@ from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.models.bundle import BundleStore
-from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings
+from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
 from forexgpt_core.settings import Settings, load_settings
 
 REFERENCE = "random_walk"
@@ -259,7 +259,11 @@ class Platform:
                 Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
                 for m in result.members
             ],
-            details={**asdict(search), "trials": result.trials},
+            details={
+                **asdict(search),
+                "trials": result.trials,
+                "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
+            },
         )
 
     def working_folder(self, *names: str) -> Path:

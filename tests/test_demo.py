@@ -139,7 +139,11 @@ def test_every_stage_shows_a_picture_and_figures(instance: DagsterInstance) -> N
 def test_the_gates_passed_with_their_figures(instance: DagsterInstance) -> None:
     from dagster import AssetCheckKey
 
-    for asset, name in (("candles", "candles_are_lawful"), ("features", "features_never_see_the_future")):
+    for asset, name in (
+        ("candles", "candles_are_lawful"),
+        ("features", "features_are_lawful"),
+        ("features", "features_never_see_the_future"),
+    ):
         key = AssetCheckKey(AssetKey(asset), name)
         history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         assert history[0].status.value == "SUCCEEDED"

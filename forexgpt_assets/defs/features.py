@@ -1,6 +1,6 @@
 """Features of one pair, row for row the bars they were computed from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 import dagster as dg
@@ -13,8 +13,10 @@ from forexgpt_core.composition import Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.leaks import find_leaks
+from forexgpt_core.features.quality import judge_features, summarise_features
 
-CHECK = "features_never_see_the_future"
+NO_LEAK = "features_never_see_the_future"
+LAWFUL = "features_are_lawful"
 
 
 @dg.asset(
@@ -24,12 +26,19 @@ CHECK = "features_never_see_the_future"
     kinds={"deltalake", "polars", "talib"},
     check_specs=[
         dg.AssetCheckSpec(
-            CHECK,
+            NO_LEAK,
             asset="features",
             blocking=True,
             partitions_def=symbols,
             description="The future is cut off and disturbed; no earlier row may change by a bit.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            LAWFUL,
+            asset="features",
+            blocking=True,
+            partitions_def=symbols,
+            description="Great Expectations suite over times and columns, judged before the table is stored.",
+        ),
     ],
 )
 def features(
@@ -43,36 +52,44 @@ def features(
     candles_version = platform.lake.candles_version(symbol, timeframe)
     bars = platform.lake.candles(symbol, timeframe, version=candles_version)
     leaks = find_leaks(lambda part: build_features(part, timeframe, recipe), bars)
-    yield dg.AssetCheckResult(
-        check_name=CHECK,
-        passed=not leaks,
-        description="; ".join(leak.line for leak in leaks) or "no column changed when the future did",
-    )
-    if leaks:
-        raise dg.Failure(f"features of {symbol} refused: {'; '.join(leak.line for leak in leaks)}", allow_retries=False)
+    yield _check(NO_LEAK, [leak.line for leak in leaks], "no column changed when the future did")
     built = build_features(bars, timeframe, recipe)
+    broken = judge_features(built)
+    yield _check(LAWFUL, broken, f"{built.width - 1} columns are lawful")
+    wrong = [*(leak.line for leak in leaks), *broken]
+    if wrong:
+        raise dg.Failure(f"features of {symbol} refused, nothing was stored: {'; '.join(wrong)}", allow_retries=False)
     version = platform.lake.replace("features", symbol, timeframe, built)
-    names = [name for name in built.columns if name != "ts_utc"]
-    finite = {name: float(built[name].is_finite().mean() or 0.0) for name in names}
+    summary = summarise_features(built)
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(f"{candles_version}.{recipe.hash12}"),
         metadata={
             "dagster/row_count": built.height,
             **figures(
                 {
-                    "columns": len(names),
+                    "columns": summary.height,
                     "recipe": recipe.hash12,
                     "candles_version": candles_version,
                     "lake_version": version,
                     "first_utc": built["ts_utc"][0],
                     "last_utc": built["ts_utc"][-1],
-                    "least_coverage": min(finite.values(), default=1.0),
+                    "least_coverage": float(summary["finite_share"].min()),
                     "seconds": perf_counter() - started,
                 }
             ),
-            "coverage_by_column": table([{"feature": name, "finite_share": share} for name, share in finite.items()]),
+            "coverage_by_column": table(summary.to_dicts()),
             "coverage": picture(_coverage(built, f"{symbol} {timeframe}"), "feature coverage"),
         },
+    )
+
+
+def _check(name: str, wrong: Sequence[str], otherwise: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(wrong) or otherwise,
+        metadata=figures({"problems": len(wrong)}),
     )
 
 

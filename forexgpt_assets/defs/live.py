@@ -37,7 +37,10 @@ def live_tick(context: dg.OpExecutionContext, config: LiveConfig, platform: dg.R
     context.add_output_metadata(shown)
 
 
-@dg.job(description="One idempotent tick over the active deployments; a second run of the same bar sends nothing.")
+@dg.job(
+    description="One idempotent tick over the active deployments; a second run of the same bar sends nothing.",
+    tags={"dagster/max_retries": "0"},  # the instance repeats runs whose process died; a person should look at this one
+)
 def live_execution_job() -> None:
     """Run the tick."""
     live_tick()

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from time import perf_counter
+from typing import get_args
 
 import dagster as dg
 
@@ -25,7 +26,7 @@ def pareto_configs(
     context: dg.AssetExecutionContext, config: ParetoConfig, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """NSGA-II front on the earlier part of the out-of-sample span; members re-scored on a later part they never saw."""
-    from forexgpt_core.optimisation.pareto import search
+    from forexgpt_core.optimisation.pareto import Pick, pick, search
     from forexgpt_core.optimisation.search_space import SearchSpace
     from forexgpt_core.reporting.pareto import front_picture
 
@@ -62,6 +63,7 @@ def pareto_configs(
             **figures({"trials": result.trials, "study": study, "seconds": perf_counter() - started}),
             "front": picture(front_picture(result, f"{symbol} {timeframe}"), "Pareto front"),
             "members": table(rows),
+            "picks": table([{"pick": how, "config": pick(result, how).hash12} for how in get_args(Pick)]),
         },
     )
 

@@ -5,9 +5,10 @@ from datetime import datetime
 
 import polars as pl
 
+from forexgpt_core.candles.expectations import SuiteBroken
 from forexgpt_core.candles.gaps import find_gaps
 from forexgpt_core.candles.measures import measure
-from forexgpt_core.candles.suite import EXPECTATIONS, Failure, SuiteBroken, Terms, judge_columns, judge_rows
+from forexgpt_core.candles.suite import EXPECTATIONS, Failure, Terms, judge_columns, judge_rows
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput

@@ -10,16 +10,12 @@ from typing import Any
 
 import polars as pl
 
+from forexgpt_core.candles.expectations import Expect, broken_laws
 from forexgpt_core.candles.measures import Measures
 from forexgpt_core.domain.bars import ASK_PRICES, PRICES, SCHEMA
-from forexgpt_core.errors import ForexGPTError
 
 _KNOWN = (*SCHEMA, *ASK_PRICES)
 _EXAMPLES = 3
-
-
-class SuiteBroken(ForexGPTError):
-    """Great Expectations could not evaluate the suite, so nothing is known about the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,50 +292,11 @@ def _failure(law: _Law, unexpected: int, of: int, terms: Terms, limit: float, ex
 
 
 def _broken(view: pl.DataFrame, asked: dict[_Law, float], terms: Terms) -> list[_Law]:
-    """Return the laws that Great Expectations finds broken in one view.
+    """Return the laws broken in one view; `asked` is per law the share of rows that must hold, or the most bars."""
 
-    Args:
-        view: becomes a pandas table; times as naive UTC.
-        asked: per law the share of rows that must hold, or the number of bars at most.
+    def stated(law: _Law, bound: float) -> Expect:
+        return lambda expectations: law.expect(expectations, bound, terms)
 
-    Raises:
-        SuiteBroken: an expectation could not be evaluated, or not all of them were.
-    """
-    import great_expectations
-    from great_expectations import expectations
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = great_expectations.get_context(mode="ephemeral")
-    context.enable_analytics(False)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    suite = great_expectations.ExpectationSuite(name="candles")
-    for law, bound in asked.items():
-        expectation = law.expect(expectations, bound, terms)
-        expectation.meta = {"law": law.name}
-        suite.add_expectation(expectation)
-    naive = view.with_columns(pl.col(pl.Datetime("us", "UTC")).dt.replace_time_zone(None))
-    asset = context.data_sources.add_pandas("polars").add_dataframe_asset("candles")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": naive.to_pandas()})
-    results = batch.validate(suite).results
-    for result in results:
-        if _raised(result.exception_info):
-            law = result.expectation_config.meta["law"]
-            raise SuiteBroken(f"the expectation '{law}' could not run: {_message(result.exception_info)}")
-    passed = {result.expectation_config.meta["law"]: bool(result.success) for result in results}
-    if set(passed) != {law.name for law in asked}:
-        raise SuiteBroken(f"{len(passed)} of {len(asked)} expectations were evaluated")
-    return [law for law in asked if not passed[law.name]]
-
-
-def _message(info: Any) -> str:
-    found = info.get("exception_message") if isinstance(info, dict) else None
-    if found or not isinstance(info, dict):
-        return str(found or info)
-    return "; ".join(_message(value) for value in info.values() if isinstance(value, dict))
-
-
-def _raised(info: Any) -> bool:
-    """Return whether an exception is recorded, in either of the shapes Great Expectations uses."""
-    if not isinstance(info, dict):
-        return False
-    return info.get("raised_exception") is True or any(_raised(value) for value in info.values())
+    named = {law.name: law for law in asked}
+    broken = broken_laws(view, {law.name: stated(law, bound) for law, bound in asked.items()}, suite_name="candles")
+    return [named[name] for name in broken]
