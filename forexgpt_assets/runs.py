@@ -10,6 +10,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 
 from forexgpt_assets.definitions import defs
+from forexgpt_assets.failures import reason
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import ForexGPTError
@@ -106,22 +107,8 @@ def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
         return result
     for event in result.all_events:
         if event.event_type in (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE):
-            raise RunFailed(_reason(event))
+            raise RunFailed(reason(event))
     raise RunFailed(f"run {result.run_id} failed; see it in the UI")
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    """Return the text of the error that was raised on purpose, without Dagster's wrapping."""
-    step = event.step_key or "run"
-    data = event.event_specific_data
-    failure = getattr(data, "user_failure_data", None)
-    if failure is not None and failure.description:
-        return f"{step}: {failure.description}"
-    error = getattr(data, "error", None)
-    while error is not None and error.cause is not None:
-        error = error.cause
-    text = error.message.strip() if error is not None else event.message or "failed"
-    return f"{step}: {text.split(': ', 1)[-1]}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from forexgpt_assets.defs.evaluation import leaderboard
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.defs.live import live_execution_job
 from forexgpt_assets.defs.monitoring import drift_report
+from forexgpt_assets.failures import reason
 from forexgpt_core.composition import Platform
 from forexgpt_core.service import tidy as apply_retention
 
@@ -133,7 +134,7 @@ def failure_alert_sensor(context: dg.RunFailureSensorContext) -> None:
             "run_id": context.dagster_run.run_id,
             "partition": context.dagster_run.tags.get("dagster/partition"),
             "steps": [event.step_key for event in failures],
-            "message": context.failure_event.message,
+            "message": "; ".join(reason(event) for event in failures) or context.failure_event.message,
         }
     )
 

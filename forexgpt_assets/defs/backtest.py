@@ -17,9 +17,9 @@ from forexgpt_core.strategy.config import StrategyConfig
 
 
 class BacktestConfig(dg.Config):
-    """Strategy of the run; the defaults are those of StrategyConfig."""
+    """Strategy of the run; the defaults are those of StrategyConfig, at a horizon the pair is forecast for."""
 
-    horizon_bars: int = StrategyConfig().horizon_bars
+    horizon_bars: int | None = None
     entry_probability: float = StrategyConfig().entry_probability
     stop_scales: float = StrategyConfig().stop_scales
     take_profit_scales: float = StrategyConfig().take_profit_scales
@@ -46,7 +46,7 @@ def backtest(
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     bars, forecasts = traded_forecasts(platform, symbol, timeframe)
-    strategy = StrategyConfig(**config.model_dump())
+    strategy = StrategyConfig(**{**config.model_dump(), "horizon_bars": _horizon(config, forecasts.horizons_bars)})
     result = run_backtest(bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash)
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
     traded = platform.version(settings, ENSEMBLE, ENSEMBLE)
@@ -66,6 +66,13 @@ def backtest(
             "equity": picture(equity_picture(result, f"{symbol} {timeframe} {strategy.hash12}"), "equity and drawdown"),
         }
     )
+
+
+def _horizon(config: BacktestConfig, forecast_bars: tuple[int, ...]) -> int:
+    if config.horizon_bars is not None:
+        return config.horizon_bars
+    usual = StrategyConfig().horizon_bars
+    return usual if usual in forecast_bars else forecast_bars[-1]
 
 
 @dg.asset(deps=[backtest], group_name="strategy")

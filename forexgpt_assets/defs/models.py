@@ -60,7 +60,7 @@ def model_asset(family: str) -> dg.AssetsDefinition:
         recipe = platform.recipe(settings)
         run = FitRun(
             seed=seed,
-            folder=platform.working_folder(context.run_id, family),
+            folder=platform.working_folder(context.run.run_id, family),
             progress=lambda share, message: context.log.debug(f"{family} {share:.0%} {message}"),
         )
         training_id = platform.training.start(
@@ -70,7 +70,7 @@ def model_asset(family: str) -> dg.AssetsDefinition:
             seed=seed,
             hyperparameters=options,
             data_version=str(pin),
-            run_key=context.run_id,
+            run_key=context.run.run_id,
         )
         bundles, fitted = {}, {}
         try:
@@ -101,7 +101,7 @@ def model_asset(family: str) -> dg.AssetsDefinition:
             params={**options, "seed": seed, "horizons_bars": settings.horizons_bars, "recipe": recipe.hash12},
             metrics={"seconds": seconds, "rows": float(len(windows))},
             tags={
-                "dagster_run_id": context.run_id,
+                "dagster_run_id": context.run.run_id,
                 "data_version": str(pin),
                 "bundle_hash": deployment.hash12,
                 "evidence_hash": bundles["evidence_model"].hash12,
