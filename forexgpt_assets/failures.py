@@ -1,0 +1,17 @@
+"""Why a run failed, in the words of the error that was raised on purpose."""
+
+import dagster as dg
+
+
+def reason(event: dg.DagsterEvent) -> str:
+    """Return the step and the text of its error, without Dagster's wrapping."""
+    step = event.step_key or "run"
+    data = event.event_specific_data
+    failure = getattr(data, "user_failure_data", None)
+    if failure is not None and failure.description:
+        return f"{step}: {failure.description}"
+    error = getattr(data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message.strip() if error is not None else event.message or "failed"
+    return f"{step}: {text.split(': ', 1)[-1]}"
