@@ -30,10 +30,10 @@ demo: $(READY)
 	$(BIN)/forexgpt demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not network"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not network"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not network"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not network"
 
 ui: $(READY)
 	$(BIN)/forexgpt ui

@@ -10,18 +10,19 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BARS = 600
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bad-input") / "home"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(home: Path) -> Run:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "FOREXGPT_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
@@ -74,7 +75,7 @@ def test_a_bad_file_is_refused_in_one_line(case: str, run: Run, home: Path, tmp_
     assert refused.stdout == ""
     assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
     assert wanted in refused.stderr
-    assert not (home / "lake" / "candles").exists()
+    assert "GBPUSD" not in Lake(str(home / "lake")).symbols("candles")
 
 
 def test_what_does_not_exist_is_named(run: Run, tmp_path: Path) -> None:
@@ -95,9 +96,9 @@ def test_wrong_usage_is_exit_code_2(run: Run) -> None:
 def test_a_good_file_is_imported_once(run: Run, tmp_path: Path) -> None:
     import json
 
-    file = tmp_path / "GBPUSD.csv"
+    file = tmp_path / "AUDUSD.csv"
     bars().write_csv(file)
-    first, again = (run("candles", "import", str(file), "--symbol", "gbp/usd", "--json") for _ in range(2))
+    first, again = (run("candles", "import", str(file), "--symbol", "aud/usd", "--json") for _ in range(2))
     assert first.returncode == 0, first.stderr
     facts, repeated = json.loads(first.stdout), json.loads(again.stdout)
     assert facts["bars"] == facts["new_bars"] == BARS

@@ -19,7 +19,6 @@ from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.service import LiveSession
 from forexgpt_core.settings import load_settings
 
-pytestmark = pytest.mark.xdist_group("demo")
 FORBIDDEN = "canary-5f1d3c0b"
 
 
