@@ -4,12 +4,18 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
+
+from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_core.adapters.database.schema import upgrade
+from forexgpt_core.errors import StoreError
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy" / "docker-compose.yml"
@@ -75,33 +81,79 @@ def test_the_deployed_file_differs_from_the_local_one_in_storage_and_size_alone(
     assert local == deployed
 
 
-def test_a_materialization_is_recorded_in_postgresql(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+@pytest.fixture
+def our_url(postgres_url: str) -> Iterator[str]:
+    """A second database on the same server, because Dagster and ForexGPT number their migrations alike."""
+    ours = sa.make_url(postgres_url).set(database=f"{sa.make_url(postgres_url).database}_ours")
+    admin = sa.create_engine(
+        sa.make_url(postgres_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {ours.database}"))
+    yield ours.render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {ours.database} WITH (FORCE)"))
+    admin.dispose()
+
+
+def test_the_real_candles_are_recorded_in_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str, our_url: str
 ) -> None:
-    home = home_with(DEPLOYED, tmp_path, monkeypatch)
+    """The sample's candles through the real definitions, Dagster's records and ours on one PostgreSQL server."""
     url = sa.make_url(postgres_url).set(drivername="postgresql+psycopg2")  # Dagster's NOTIFY fails with psycopg 3
+    monkeypatch.setenv("FOREXGPT_HOME", str(tmp_path))
+    monkeypatch.setenv("FOREXGPT_DATABASE_URL", our_url)
+    home = home_with(DEPLOYED, tmp_path, monkeypatch)
     monkeypatch.setenv("DAGSTER_PG_URL", url.render_as_string(hide_password=False))
-    with dg.DagsterInstance.get() as instance:
+    with session() as (platform, instance):
         assert_common_settings(instance)
-        result = dg.materialize([trivial], instance=instance)
-        assert result.success
+        add_symbol(instance, "EURUSD")
+        platform.pairs.save(replace(platform.pair("EURUSD"), hold_back_bars=4_000), by="test")
+        result = materialize(instance, ["candles"], "EURUSD")
+        bars = platform.lake.candles("EURUSD", "H1").height
+        [event] = result.get_asset_materialization_events()
+        assert event.materialization.metadata["dagster/row_count"].value == bars > 900
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         events = connection.execute(
             sa.text(
-                "SELECT asset_key FROM event_logs WHERE run_id = :run AND dagster_event_type = 'ASSET_MATERIALIZATION'"
+                "SELECT asset_key, partition FROM event_logs"
+                " WHERE run_id = :run AND dagster_event_type = 'ASSET_MATERIALIZATION'"
             ),
             {"run": result.run_id},
+        ).fetchall()
+        checks = connection.execute(
+            sa.text("SELECT check_name, execution_status, partition FROM asset_check_executions")
         ).fetchall()
         status = connection.execute(
             sa.text("SELECT status FROM runs WHERE run_id = :run"), {"run": result.run_id}
         ).scalar_one()
     engine.dispose()
-    assert [tuple(row) for row in events] == [('["trivial"]',)]
+    ours = sa.create_engine(sa.make_url(our_url).set(drivername="postgresql+psycopg2"))
+    with ours.connect() as connection:
+        saved = connection.execute(sa.text("SELECT symbol, saved_by FROM symbol_settings")).fetchall()
+    ours.dispose()
+    assert [tuple(row) for row in events] == [('["candles"]', "EURUSD")]
+    assert [tuple(row) for row in checks] == [("candles_are_lawful", "SUCCEEDED", "EURUSD")]
     assert status == "SUCCESS"
+    assert [tuple(row) for row in saved] == [("EURUSD", "test")]
     assert not list(home.rglob("*.db")), "something was kept in SQLite"
+    assert not (tmp_path / "forexgpt.sqlite").exists()
     database = str(url.database).encode()
     assert not [f for f in home.rglob("*") if f.is_file() and database in f.read_bytes()], "the address was stored"
+
+
+def test_the_database_of_dagster_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    home_with(DEPLOYED, tmp_path, monkeypatch)
+    url = sa.make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    monkeypatch.setenv("DAGSTER_PG_URL", url.render_as_string(hide_password=False))
+    with (
+        dg.DagsterInstance.get(),
+        pytest.raises(StoreError, match=r"another program's tables .* give ForexGPT one of its own"),
+    ):
+        upgrade(postgres_url)
 
 
 def test_a_missing_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,13 @@ def _refuse_newer(connection: Connection, where: str) -> None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return
     found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    if found is not None and str(found) > newest_revision():
+    if found is None:
+        return
+    if len(str(found)) != len(newest_revision()):  # ours are 0001, 0002, …; Dagster's and MLflow's are hashes
+        raise StoreError(
+            f"the database {where} holds another program's tables (schema {found}); give ForexGPT one of its own"
+        )
+    if str(found) > newest_revision():
         raise StoreError(f"the database {where} has schema {found}, newer than this ForexGPT; update ForexGPT")
 
 
