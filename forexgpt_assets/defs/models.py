@@ -237,6 +237,7 @@ def evaluation_asset(
     )
     def evaluation(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         from forexgpt_core.calibration.conformal import load_calibrated
+        from forexgpt_core.evaluation.references import SECOND_REFERENCES, second_references
         from forexgpt_core.evaluation.report_card import score_family
         from forexgpt_core.reporting.evaluation import reliability_and_pit_picture, skill_picture
 
@@ -254,6 +255,14 @@ def evaluation_asset(
         test, forecasts = parts.test, calibrated.forecast(parts.test)
         against = forecasts if family == REFERENCE else _reference_forecasts(platform, settings, trained.data_version)
         scores = score_family(forecasts, test.returns, against, seed=settings.seed)
+        if family == REFERENCE:
+            run = FitRun(seed=settings.seed, folder=platform.working_folder(context.run_id, family))
+            plainer = second_references(parts, run)
+            beside = [
+                s for walk in plainer.values() for s in score_family(walk, test.returns, against, seed=settings.seed)
+            ]
+        else:
+            beside = []
         before = calibrated.forecast(parts.calibration)  # starts the ensemble's weights; never scored
         rows = [
             with_part(to_table(before, parts.calibration.returns), "calibration"),
@@ -263,6 +272,9 @@ def evaluation_asset(
         platform.scores.replace_evaluation(
             symbol, str(timeframe), family, trained.bundle_hash, [score.to_dict() for score in scores]
         )
+        for name in SECOND_REFERENCES if beside else ():
+            rows_ = [score.to_dict() for score in beside if score.family == name]
+            platform.scores.replace_evaluation(symbol, str(timeframe), name, trained.bundle_hash, rows_)
         platform.training.record_version(
             symbol=symbol,
             timeframe=str(timeframe),
@@ -273,7 +285,10 @@ def evaluation_asset(
             mlflow_run_id=trained.mlflow_run_id,
         )
         title = f"{symbol} {timeframe} {family}"
-        skill, reliability = skill_picture(scores, title), reliability_and_pit_picture(forecasts, test.returns, title)
+        skill, reliability = (
+            skill_picture([*scores, *beside], title),
+            reliability_and_pit_picture(forecasts, test.returns, title),
+        )
         platform.registry.add_evaluation(
             trained.mlflow_run_id or "",
             {f"{name}_h{s.horizon_bars}": value for s in scores for name, value in _numbers(s.to_dict()).items()},
@@ -295,7 +310,7 @@ def evaluation_asset(
                         "seconds": perf_counter() - started,
                     }
                 ),
-                "scores": table([s.to_dict() for s in scores]),
+                "scores": table([s.to_dict() for s in (*scores, *beside)]),
                 "skill": picture(skill, "skill over the random walk"),
                 "reliability": picture(reliability, "reliability and PIT"),
                 "mlflow": dg.MetadataValue.url(platform.registry.run_url(trained.mlflow_run_id or "")),
