@@ -13,9 +13,12 @@ from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.records import Deployment
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
+from forexgpt_core.domain.orders import TradingState
+from forexgpt_core.errors import NotReady
 from forexgpt_core.live.adherence import Adherence, measure_adherence
 from forexgpt_core.live.forecasting import EnsembleSource
 from forexgpt_core.live.history import HistoryFeed
+from forexgpt_core.live.journal import OPEN_STATES
 from forexgpt_core.live.maturing import mature_forecasts
 from forexgpt_core.live.paper import PaperBroker
 from forexgpt_core.live.step import TickReport, flatten, replay, step
@@ -40,7 +43,17 @@ class LiveSession:
 
     @cached_property
     def feed(self) -> HistoryFeed:
-        """Return the bars known now."""
+        """Return the bars known now.
+
+        Raises:
+            NotReady: the pair is worked on another timeframe by now, and its source no longer gives these bars.
+        """
+        d = self.deployment
+        if self.settings.timeframe != d.timeframe:
+            raise NotReady(
+                f"{d.symbol} trades {d.deployment_id} on {d.timeframe}, but its settings say {self.settings.timeframe}:"
+                f" set `timeframe` back to {d.timeframe}, or deploy a strategy of {self.settings.timeframe}"
+            )
         return HistoryFeed(bars=self.platform.newest_bars(self.settings))
 
     @cached_property
@@ -100,6 +113,20 @@ class LiveSession:
             self.deployment, now_utc, feed=self.feed, journal=self.journal, broker=self.broker, reason=reason
         )
 
+    @property
+    def holds_something(self) -> bool:
+        """Return whether the account has a position, or an order whose end is not known."""
+        if self.journal.position(self.account) is not None:
+            return True
+        return any(one.state in OPEN_STATES for one in self.journal.intents(self.account))
+
+    def wind_down(self, now_utc: datetime) -> TickReport | None:
+        """Close what a replaced deployment left open; None where the pair is halted and nothing may be sent."""
+        state = self.platform.trading_state.get(self.deployment.symbol)
+        if state is not None and state.state is TradingState.HALTED:
+            return None
+        return self.flatten(now_utc, "the deployment was replaced")
+
     def counts(self) -> dict[str, object]:
         """Return what the journal holds of this deployment, and how many venue orders an intent ever got beyond one."""
         decisions = self.journal.decisions(self.deployment.deployment_id)
@@ -126,6 +153,7 @@ class LiveSession:
             "symbol": self.deployment.symbol,
             "timeframe": self.deployment.timeframe,
             "deployment": self.deployment.deployment_id,
+            "replaced": not self.deployment.active,
             "bundle_hash": self.deployment.bundle_hash,
             "config": self.deployment.config.hash12,
             "trading_state": "ACTIVE" if state is None else state.state.value,
@@ -162,6 +190,12 @@ class LiveSession:
 def active_sessions(platform: Platform) -> list[LiveSession]:
     """Return a session per active deployment, by pair."""
     return [LiveSession(platform, deployment) for deployment in platform.deployments.all_active()]
+
+
+def replaced_sessions(platform: Platform) -> list[LiveSession]:
+    """Return a session per deployment that was replaced while its account held something: they may only close."""
+    ended = [LiveSession(platform, one) for one in platform.deployments.history() if not one.active]
+    return [session for session in ended if session.holds_something]
 
 
 def score_live_forecasts(platform: Platform, settings: SymbolSettings) -> int:

@@ -11,7 +11,7 @@ from forexgpt_assets.defs.deployment import deployed_strategy
 from forexgpt_assets.metadata import figures, picture
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import Platform
-from forexgpt_core.service import LiveSession, active_sessions
+from forexgpt_core.service import LiveSession, active_sessions, replaced_sessions
 
 
 class LiveConfig(dg.Config):
@@ -23,18 +23,42 @@ class LiveConfig(dg.Config):
 
 @dg.op(pool="live", description="newest closed bar → forecast → decide → limits → journal → paper broker")
 def live_tick(context: dg.OpExecutionContext, config: LiveConfig, platform: dg.ResourceParam[Platform]) -> None:
-    """Tick every active deployment once. Has no retries: a repeat is harmless, but a person should see a failure."""
-    sessions = [s for s in active_sessions(platform) if not config.symbols or s.deployment.symbol in config.symbols]
+    """Tick every active deployment once, each on its own: what fails for one pair keeps no other from its exits.
+
+    Has no retries: a repeat is harmless, but a person should see a failure.
+    """
+    wanted = set(config.symbols)
+    sessions = [s for s in active_sessions(platform) if not wanted or s.deployment.symbol in wanted]
+    replaced = [s for s in replaced_sessions(platform) if not wanted or s.deployment.symbol in wanted]
     if not sessions:
         context.log.info("nothing is deployed; approve a configuration in deployed_strategy")
-    shown = {}
-    for session in sessions:
-        symbol = session.deployment.symbol
-        reports = session.replay() if config.replay else [session.tick(datetime.now(UTC))]
-        context.log.info(f"{symbol}: {len(reports)} ticks, the last: {reports[-1].decision}, {reports[-1].reason}")
-        shown |= {f"{symbol} {name}": value for name, value in figures(session.counts()).items()}
-        shown[f"{symbol} trades"] = picture(session.picture(), "paper trading")
+    shown: dict[str, dg.MetadataValue] = {}
+    failed: dict[str, str] = {}
+    for session in (*replaced, *sessions):
+        try:
+            shown |= _ticked(context, session, replay=config.replay)
+        except Exception as error:
+            failed[session.deployment.symbol] = " ".join(str(error).split()) or type(error).__name__
+            context.log.error(f"{session.deployment.symbol}: {failed[session.deployment.symbol]}")
     context.add_output_metadata(shown)
+    if failed:
+        told = "; ".join(f"{symbol} did not tick: {why}" for symbol, why in failed.items())
+        raise dg.Failure(told, allow_retries=False)
+
+
+def _ticked(context: dg.OpExecutionContext, session: LiveSession, *, replay: bool) -> dict[str, dg.MetadataValue]:
+    """Tick one deployment and return what to show of it; a replaced one only closes what it holds."""
+    deployment, now = session.deployment, datetime.now(UTC)
+    if not deployment.active:
+        report = session.wind_down(now)
+        done = "halted, so left as it is" if report is None else f"{report.decision}, {report.reason}"
+        context.log.info(f"{deployment.symbol}: the replaced {deployment.deployment_id}: {done}")
+        return {}
+    reports = session.replay() if replay else [session.tick(now)]
+    done = f"the last: {reports[-1].decision}, {reports[-1].reason}" if reports else "the source has no newer bar"
+    context.log.info(f"{deployment.symbol}: {len(reports)} ticks, {done}")
+    shown = {f"{deployment.symbol} {name}": value for name, value in figures(session.counts()).items()}
+    return {**shown, f"{deployment.symbol} trades": picture(session.picture(), "paper trading")}
 
 
 @dg.job(

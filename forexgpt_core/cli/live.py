@@ -9,7 +9,8 @@ from forexgpt_core.cli.output import JsonFlag, group, print_json, show
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.domain.orders import TradingState
-from forexgpt_core.service import active_sessions
+from forexgpt_core.errors import ForexGPTError
+from forexgpt_core.service import active_sessions, replaced_sessions
 
 Reason = Annotated[str, typer.Option(help="Why; it is recorded.")]
 By = Annotated[str, typer.Option(help="Who; it is recorded.")]
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
         """Show what is deployed, its state, positions and orders."""
         platform = Platform.from_environment()
         platform.prepare()
-        rows = [session.status() for session in active_sessions(platform)]
+        rows = [session.status() for session in (*active_sessions(platform), *replaced_sessions(platform))]
         if as_json:
             print_json(rows)
             return
@@ -50,10 +51,19 @@ def register(app: typer.Typer) -> None:
         platform = Platform.from_environment()
         platform.prepare()
         wanted = instrument(symbol).symbol if symbol else None
-        for session in active_sessions(platform):
-            if wanted in (None, session.deployment.symbol):
+        sessions = [*active_sessions(platform), *replaced_sessions(platform)]
+        chosen = [session for session in sessions if wanted in (None, session.deployment.symbol)]
+        failed = {}
+        for session in chosen:
+            try:
                 report = session.flatten(datetime.now(UTC), reason)
                 print(f"{report.symbol}: {report.decision}, {report.reason}")
+            except ForexGPTError as error:  # the others must still be closed
+                failed[session.deployment.deployment_id] = str(error)
+        if failed:
+            raise ForexGPTError("; ".join(f"{name} was not closed: {why}" for name, why in failed.items()))
+        if not chosen:
+            print(f"nothing is deployed{f' for {wanted}' if wanted else ''}")
 
 
 def _set(state: TradingState, reason: str, by: str, symbol: str) -> None:
