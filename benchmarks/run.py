@@ -106,10 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(lines), file=sys.stderr)
         return 2
     measured = measure_all(found, only, failed)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table_of(measured))
     for row in measured:
-        console.print(f"{row.name}: {row.note}", highlight=False, markup=False)
+        print(f"{row.name}: {row.note}")
     write_json(measured, options.json)
     for line in failed:
         print(line, file=sys.stderr)

@@ -165,3 +165,34 @@ def test_our_indicators_and_those_of_ta_agree_on_the_sample(monkeypatch: pytest.
     assert measured.peer is not None
     assert measured.ratio == pytest.approx(measured.peer / measured.ours)
     assert "backtesting" in measured.note
+
+
+@pytest.mark.slow
+def test_a_fresh_process_and_a_real_run_are_timed_and_the_environment_is_put_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import os
+
+    from benchmarks import bench_platform
+
+    monkeypatch.setattr(bench_platform, "REPEATS", 1)
+    monkeypatch.setenv("FOREXGPT_HOME", str(tmp_path / "untouched"))
+    before = dict(os.environ)
+    load, run = bench_platform.measure(None)
+    assert dict(os.environ) == before
+    assert not (tmp_path / "untouched").exists(), "a benchmark works in a home of its own"
+    assert (load.name, load.unit, load.goal) == ("definitions_load", "s", "ours <= 3")
+    assert (run.name, run.unit, run.peer) == ("dagster_run", "s", None)
+    assert load.ours > 0
+    assert run.ours > 0
+    assert "in_process executor" in run.note
+    assert "4,998 H1 bars" in run.note
+    assert bench_platform.measure({"another"}) == []
+
+
+def test_definitions_that_do_not_load_are_a_failure_not_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import bench_platform
+
+    monkeypatch.setattr(bench_platform, "_LOAD", "raise SystemExit('no such module')")
+    with pytest.raises(RuntimeError, match="did not load: no such module"):
+        bench_platform.definitions_load()
