@@ -1,0 +1,136 @@
+"""Train a family twice: as evidence on the oldest rows, and up to now for deployment."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from forexgpt_assets.family.work import SHARES, Work, span
+from forexgpt_assets.metadata import figures, picture
+from forexgpt_core.composition import DataPin
+from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.features.splits import Parts, deployment_parts, evidence_parts
+from forexgpt_core.features.windows import Windows
+from forexgpt_core.models.bundle import Bundle
+from forexgpt_core.models.catalogue import new_forecaster
+from forexgpt_core.models.forecaster import FitRun, Forecaster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """Both fits, as bundles; `forecaster` is the one for deployment."""
+
+    evidence: Bundle
+    deployment: Bundle
+    forecaster: Forecaster
+
+
+def train(work: Work, seed: int | None, debug: Callable[[str], None]) -> dg.MaterializeResult:
+    """Fit, write both bundles, and record them in the database and in MLflow."""
+    seed = work.settings.seed if seed is None else seed
+    pin = work.platform.pin(work.settings)
+    windows = work.windows(pin, work.settings.horizons_bars)
+    training_id = work.platform.training.start(
+        symbol=work.symbol,
+        timeframe=str(work.timeframe),
+        family=work.family,
+        seed=seed,
+        hyperparameters=_options(work),
+        data_version=str(pin),
+        run_key=work.run_id,
+    )
+    run = FitRun(
+        seed=seed,
+        folder=work.platform.working_folder(work.run_id, work.family),
+        progress=lambda share, message: debug(f"{work.family} {share:.0%} {message}"),
+    )
+    try:
+        fits = _fit_both(work, windows, run, pin)
+    except Exception as error:
+        work.platform.training.fail(training_id, str(error))
+        raise
+    except BaseException:  # stopped from the UI or the keyboard
+        work.platform.training.interrupted(training_id)
+        raise
+    work.platform.training.complete(training_id)
+    return _record(work, fits, windows, seed, pin, training_id)
+
+
+def _options(work: Work) -> dict[str, object]:
+    return dict(work.settings.family_options.get(work.family, {}))
+
+
+def _fit_both(work: Work, windows: Windows, run: FitRun, pin: DataPin) -> Fits:
+    evidence, _ = _fit(work, "evidence_model", evidence_parts(windows, SHARES), run, pin)
+    deployment, forecaster = _fit(work, "model", deployment_parts(windows, SHARES), run, pin)
+    return Fits(evidence=evidence, deployment=deployment, forecaster=forecaster)
+
+
+def _fit(work: Work, kind: str, parts: Parts, run: FitRun, pin: DataPin) -> tuple[Bundle, Forecaster]:
+    from forexgpt_core.models.bundled import write_model_bundle
+
+    forecaster = new_forecaster(work.family, _options(work)).fit(parts.train, parts.valid, run=run)
+    named = {"train": parts.train, "valid": parts.valid, "calibration": parts.calibration, "test": parts.test}
+    metadata = {
+        "data_version": str(pin),
+        "seed": run.seed,
+        "parts": {name: span(part) for name, part in named.items() if len(part)},
+        **work.platform.provenance(),
+    }
+    bundle = write_model_bundle(
+        work.platform.bundles,
+        forecaster,
+        parts.train,
+        recipe_json=work.platform.recipe(work.settings).to_json(),
+        kind=f"{work.family}_{kind}",
+        metadata=metadata,
+    )
+    return bundle, forecaster
+
+
+def _record(
+    work: Work, fits: Fits, windows: Windows, seed: int, pin: DataPin, training_id: int
+) -> dg.MaterializeResult:
+    from forexgpt_core.reporting.models import training_picture
+
+    drawing = training_picture(fits.forecaster, work.title)
+    registry, deployed = work.platform.registry, fits.deployment
+    recipe = work.platform.recipe(work.settings).hash12
+    mlflow_run = registry.record_training(
+        symbol=work.symbol,
+        timeframe=str(work.timeframe),
+        family=work.family,
+        params={**_options(work), "seed": seed, "horizons_bars": work.settings.horizons_bars, "recipe": recipe},
+        metrics={"seconds": work.seconds, "rows": float(len(windows))},
+        tags={
+            "dagster_run_id": work.run_id,
+            "data_version": str(pin),
+            "bundle_hash": deployed.hash12,
+            "evidence_hash": fits.evidence.hash12,
+        },
+        artifacts={"training.png": drawing},
+    )
+    version = registry.register(
+        work.symbol, str(work.timeframe), work.family, deployed.path, deployed.hash12, mlflow_run
+    )
+    for kind, bundle in (("evidence_model", fits.evidence), ("model", deployed)):
+        work.record(kind, bundle.hash12, str(pin), training_run_id=training_id, mlflow_run_id=mlflow_run)
+    shown = {
+        "bundle_hash": deployed.hash12,
+        "evidence_hash": fits.evidence.hash12,
+        "registry_version": version,
+        "data_version": str(pin),
+        "seed": seed,
+        "first_utc": from_utc(windows.origin_utc[0]),
+        "last_utc": from_utc(windows.origin_utc[-1]),
+        "seconds": work.seconds,
+    }
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(deployed.hash12),
+        metadata={
+            "dagster/row_count": len(windows),
+            **figures(shown),
+            "mlflow": dg.MetadataValue.url(registry.run_url(mlflow_run)),
+            "training": picture(drawing, "training"),
+        },
+    )

@@ -1,0 +1,101 @@
+"""What the three stages of a model family share: whose turn it is, on which pair, and where results go."""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import dagster as dg
+
+from forexgpt_assets.metadata import figures
+from forexgpt_core.composition import DataPin, Platform
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
+from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.features.splits import SplitShares
+from forexgpt_core.features.windows import Windows, usable
+
+SHARES = SplitShares()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One stage of one family for one pair."""
+
+    platform: Platform
+    settings: SymbolSettings
+    family: str
+    run_id: str
+    started: float
+
+    @classmethod
+    def begin(cls, context: dg.AssetExecutionContext, platform: Platform, family: str) -> "Work":
+        """Return the work of this run's partition."""
+        settings = platform.pair(context.partition_key)
+        return cls(
+            platform=platform,
+            settings=settings,
+            family=family,
+            run_id=context.run.run_id,
+            started=perf_counter(),
+        )
+
+    @property
+    def symbol(self) -> str:
+        """Return the pair."""
+        return self.settings.symbol
+
+    @property
+    def timeframe(self) -> Timeframe:
+        """Return the pair's base timeframe."""
+        return Timeframe.parse(self.settings.timeframe)
+
+    @property
+    def title(self) -> str:
+        """Return the heading of pictures."""
+        return f"{self.symbol} {self.timeframe} {self.family}"
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the work has taken."""
+        return perf_counter() - self.started
+
+    @property
+    def switched_off(self) -> dg.MaterializeResult | None:
+        """Return an empty result that says so where the family is off.
+
+        A failed step would keep the other families from being ranked in the same run.
+        """
+        if self.family in self.settings.families:
+            return None
+        text = f"{self.family} is off in the settings of {self.symbol}"
+        return dg.MaterializeResult(metadata={"dagster/row_count": 0, **figures({"switched_off": text})})
+
+    def windows(self, pin: DataPin, horizons_bars: tuple[int, ...]) -> Windows:
+        """Return the usable, matured rows of the pair at recorded versions."""
+        return usable(self.platform.arrays(self.symbol, self.timeframe, pin, horizons_bars), matured=True)
+
+    def record(
+        self,
+        kind: str,
+        bundle_hash: str,
+        data_version: str,
+        *,
+        parent_hash: str | None = None,
+        training_run_id: int | None = None,
+        mlflow_run_id: str | None = None,
+    ) -> None:
+        """Record what this stage made as the newest of its kind."""
+        self.platform.training.record_version(
+            symbol=self.symbol,
+            timeframe=str(self.timeframe),
+            family=self.family,
+            kind=kind,
+            bundle_hash=bundle_hash,
+            data_version=data_version,
+            parent_hash=parent_hash,
+            training_run_id=training_run_id,
+            mlflow_run_id=mlflow_run_id,
+        )
+
+
+def span(part: Windows) -> dict[str, object]:
+    """Return rows and range of a part, for a bundle's metadata."""
+    return {"rows": len(part), "first_utc": str(part.origin_utc[0]), "last_utc": str(part.origin_utc[-1])}
