@@ -1,7 +1,6 @@
 """`forexgpt demo`: the whole graph for EURUSD on the real candles of the sample, then paper trading."""
 
 from dataclasses import asdict, replace
-from math import isnan
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +17,6 @@ from forexgpt_core.service import LiveSession
 
 SYMBOL = "EURUSD"
 PAPER_BARS = 240  # ten trading days that no earlier step may touch
-BASIS_POINTS = 1e4
 TRIO = ("model", "calibration", "evaluation")
 REASON = "demo: the knee of the front; forecasts need not beat the random walk, because this is paper money"
 
@@ -129,37 +127,16 @@ def _stage(name: str, started: float) -> None:
     say(f"[{perf_counter() - started:6.1f} s] {name}")
 
 
-def _told(stats: dict[str, Any]) -> str:
-    sharpe = "-" if stats.get("sharpe") is None else f"{stats['sharpe']:.1f}"
-    gain, fall = f"{stats['return_pct']:+.1f} %", f"drawdown {stats['max_drawdown_pct']:.1f} %"
-    return f"{gain}, {fall}, Sharpe {sharpe}, {stats['trades']} trades"
-
-
 def _print_card(card: dict[str, Any], platform: Platform) -> None:
-    rows = [
-        {
-            "family": m["family"],
-            "bars ahead": m["horizon_bars"],
-            "CRPS, bp": f"{m['crps'] * BASIS_POINTS:.2f}",
-            "skill": f"{m['skill']:+.2%}",
-            "95 % interval": f"{m['skill_ci'][0]:+.2%} to {m['skill_ci'][1]:+.2%}",
-            "DM p": f"{m['dm_p']:.3f}",
-            "inside 90 %": f"{m['coverage_90']:.1%}",
-            "direction": "no call" if isnan(m["direction"]) else f"{m['direction']:.1%}",
-            "n": m["n"],
-        }
-        for m in card["models"]
-    ]
-    print_table(
-        rows, f"{card['symbol']} {card['timeframe']}, {card['bars']} bars: skill over the {REFERENCE}, out of sample"
-    )
+    title = f"{card['symbol']} {card['timeframe']}, {card['bars']} bars: skill over the {REFERENCE}, out of sample"
+    print_table(readings.score_rows(readings.scores(platform, SYMBOL)), title)
     print(card["verdict"])
     print_table(
         [
             {
                 "configuration": p["config"]["hash"],
-                "earlier part, searched": _told(p["in_sample"]),
-                "later part, never seen by the search": _told(p["out_of_sample"]),
+                "earlier part, searched": readings.strategy_line(p["in_sample"]),
+                "later part, never seen by the search": readings.strategy_line(p["out_of_sample"]),
             }
             for p in card["pareto"][:8]
         ],

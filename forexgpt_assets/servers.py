@@ -45,7 +45,13 @@ def serve(port: int, mlflow_port: int) -> None:
     _require_free(port, "--port")
     if "mlflow" in commands:
         _require_free(mlflow_port, "--mlflow-port")
-    environment = {**os.environ, **_MLFLOW, "FOREXGPT_HOME": str(platform.settings.home)}
+    environment = {
+        **os.environ,
+        **_MLFLOW,
+        "FOREXGPT_HOME": str(platform.settings.home),
+        # Not on the command line: every user of the machine can read that, and the address may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": platform.settings.mlflow_tracking_uri,
+    }
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda *_: sys.exit(0))
     children: Servers = {}
@@ -74,7 +80,6 @@ def _commands(settings: Settings, port: int, mlflow_port: int) -> dict[str, list
         return commands  # somebody else's MLflow server is in use
     commands["mlflow"] = [
         f"{bin_}/mlflow", "server", "--host", HOST, "--port", str(mlflow_port),
-        "--backend-store-uri", settings.mlflow_tracking_uri,
         "--artifacts-destination", str(settings.mlflow_artifacts), "--workers", "1",
     ]  # fmt: skip
     return commands

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from forexgpt_core import readings
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
-from forexgpt_core.composition import Platform
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, prepared, print_json, print_table, say, show
 from forexgpt_core.errors import UnknownName
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.service import active_sessions
@@ -74,13 +73,17 @@ def _register_models(app: typer.Typer) -> None:
     def evaluate(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Score a pair's families against the random walk, rank them and rebuild the ensemble."""
         _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble"])
-        rows = [score.to_dict() for score in readings.scores(_platform(), symbol)]
-        print_json(rows) if as_json else print_table(rows)
+        judged = readings.scores(prepared(), symbol)
+        if as_json:
+            print_json([score.to_dict() for score in judged])
+            return
+        print_table(readings.score_rows(judged))
+        print(readings.verdict(prepared(), symbol))
 
     @app.command(epilog="Example: forexgpt forecast EURUSD --json")
     def forecast(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Forecast from the newest closed bar with the newest ensemble."""
-        rows = readings.forecast_rows(_platform(), symbol)
+        rows = readings.forecast_rows(prepared(), symbol)
         print_json(rows) if as_json else print_table(rows)
 
 
@@ -91,7 +94,7 @@ def _register_trading(app: typer.Typer) -> None:
     def backtest(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Trade the ensemble's out-of-sample forecasts with the default strategy."""
         _run(symbol, ["backtest"])
-        show(readings.backtest_figures(_platform(), symbol), as_json=as_json)
+        show(readings.backtest_figures(prepared(), symbol), as_json=as_json)
 
     @app.command(epilog="Example: forexgpt optimise EURUSD")
     def optimise(symbol: SymbolArgument) -> None:
@@ -108,7 +111,7 @@ def _register_trading(app: typer.Typer) -> None:
     ) -> None:
         """Approve a configuration: it trades from the next tick on."""
         _run(symbol, ["deployed_strategy"], {"approve": config, "approved_by": by, "reason": reason})
-        show(readings.deployment_facts(_platform(), symbol), as_json=as_json)
+        show(readings.deployment_facts(prepared(), symbol), as_json=as_json)
 
     @live.command(epilog="Example: forexgpt live tick --json")
     def tick(
@@ -121,7 +124,13 @@ def _register_trading(app: typer.Typer) -> None:
         with session() as (platform, instance):
             run_job(instance, "live_execution_job", {"live_tick": {"replay": replay}})
             rows = [one.status() for one in active_sessions(platform)]
-        print_json(rows) if as_json else [show(row, as_json=False) for row in rows]
+        if as_json:
+            print_json(rows)
+            return
+        for row in rows:
+            show(row, as_json=False)
+        if not rows:
+            print("nothing is deployed")
 
 
 def _register_servers(app: typer.Typer) -> None:
@@ -150,10 +159,6 @@ def _run(symbol: str, assets: list[str], config: dict[str, object] | None = None
         key = require_symbol(instance, symbol)
         result = materialize(instance, assets, key, {assets[0]: config} if config else None)
         say(f"{key}: {', '.join(assets)} done, run {result.run_id}")
-
-
-def _platform() -> Platform:
-    return Platform.from_environment()
 
 
 def _families(chosen: str) -> list[str]:

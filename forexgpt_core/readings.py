@@ -1,6 +1,9 @@
 """What the stores of a home say about a pair, as rows and figures for the command line and the demo."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +27,37 @@ def scores(platform: Platform, symbol: str) -> list[HorizonScore]:
 
 
 def verdict(platform: Platform, symbol: str) -> str:
-    """Return the leaderboard's sentence on the families of a pair."""
-    judged = [score for score in scores(platform, symbol) if score.family != ENSEMBLE]
+    """Return one sentence on a pair's families and ensemble, corrected for every comparison among them."""
+    judged = scores(platform, symbol)
     present = {score.family for score in judged}
     return rank(judged, absent=tuple(f for f in FAMILIES if f not in present)).verdict
+
+
+def score_rows(judged: Sequence[HorizonScore]) -> list[dict[str, object]]:
+    """Return scores as a person reads them."""
+    return [
+        {
+            "family": s.family,
+            "bars ahead": s.horizon_bars,
+            "CRPS, bp": f"{1e4 * s.crps:.2f}",
+            "skill": f"{s.skill:+.2%}",
+            "95 % interval": f"{s.skill_low:+.2%} to {s.skill_high:+.2%}",
+            "DM p": f"{s.dm_p:.3f}",
+            "inside 90 %": f"{s.coverage_90:.1%}",
+            "direction": "no call" if math.isnan(s.direction) else f"{s.direction:.1%}",
+            "n": s.n,
+        }
+        for s in judged
+    ]
+
+
+def strategy_line(stats: Mapping[str, Any]) -> str:
+    """Return a strategy's figures in one line."""
+    if not stats:
+        return "not scored"
+    sharpe = "-" if stats.get("sharpe") is None else f"{stats['sharpe']:.1f}"
+    gain, fall = f"{stats['return_pct']:+.1f} %", f"drawdown {stats['max_drawdown_pct']:.1f} %"
+    return f"{gain}, {fall}, Sharpe {sharpe}, {stats['trades']} trades"
 
 
 def backtest_figures(platform: Platform, symbol: str) -> dict[str, object]:

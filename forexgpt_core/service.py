@@ -18,7 +18,7 @@ from forexgpt_core.errors import NotReady
 from forexgpt_core.live.adherence import Adherence, measure_adherence
 from forexgpt_core.live.forecasting import EnsembleSource
 from forexgpt_core.live.history import HistoryFeed
-from forexgpt_core.live.journal import OPEN_STATES
+from forexgpt_core.live.journal import OPEN_STATES, DecisionRecord
 from forexgpt_core.live.maturing import mature_forecasts
 from forexgpt_core.live.paper import PaperBroker
 from forexgpt_core.live.step import TickReport, flatten, replay, step
@@ -160,7 +160,7 @@ class LiveSession:
             "state_reason": None if state is None else state.reason,
             "position": None if held is None else asdict(held),
             "last_bar_close_utc": decisions[-1].bar_close_utc if decisions else None,
-            "last_decision": decisions[-1].reason if decisions else None,
+            "last_decision": _told(decisions[-1]) if decisions else None,
             **self.counts(),
         }
 
@@ -185,6 +185,11 @@ class LiveSession:
         figures = measure_adherence(repository.outcomes(self.deployment.deployment_id))
         repository.record(self.deployment.deployment_id, figures)
         return figures
+
+
+def _told(decision: DecisionRecord) -> str:
+    vetoes = f", held back by {', '.join(decision.vetoes)}" if decision.vetoes else ""
+    return f"{decision.action}: {decision.reason}{vetoes}"
 
 
 def active_sessions(platform: Platform) -> list[LiveSession]:

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from forexgpt_core.composition import Platform
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 SymbolArgument = Annotated[str, typer.Argument(help="Currency pair, EURUSD or EUR/USD.", metavar="SYMBOL")]
 
@@ -54,6 +56,13 @@ def show(document: Mapping[str, object], *, as_json: bool) -> None:
         print(f"{name}: {_shown(value)}")
 
 
+def prepared() -> Platform:
+    """Return the platform of this environment with its stores created, so that a fresh home answers every verb."""
+    platform = Platform.from_environment()
+    platform.prepare()
+    return platform
+
+
 def say(message: str) -> None:
     """Print a remark on stderr."""
     print(message, file=sys.stderr, flush=True)
@@ -78,6 +87,8 @@ def _plain(value: object) -> object:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, float):
         return f"{value:.5g}" if math.isfinite(value) else "-"
     if isinstance(value, datetime):

@@ -4,11 +4,9 @@ from dataclasses import asdict
 
 import typer
 
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, print_json, print_table
-from forexgpt_core.composition import Platform
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, prepared, print_json, print_table
 from forexgpt_core.errors import NotReady
-
-_SHOWN = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "trades")
+from forexgpt_core.readings import strategy_line
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +15,7 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: forexgpt pareto EURUSD --json")
     def pareto(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Show the newest Pareto front: each configuration on the part it was found on and on a later one."""
-        platform = Platform.from_environment()
+        platform = prepared()
         settings = platform.pair(symbol)
         study = platform.studies.newest(settings.symbol, settings.timeframe)
         if study is None:
@@ -37,12 +35,16 @@ def register(app: typer.Typer) -> None:
         print_table(
             [
                 {
-                    "config": t.config.hash12,
-                    **{f"in {k}": t.in_sample.get(k) for k in _SHOWN},
-                    **{f"out {k}": (t.out_of_sample or {}).get(k) for k in _SHOWN},
+                    "configuration": t.config.hash12,
+                    "earlier part, searched": strategy_line(t.in_sample),
+                    "later part, never seen by the search": strategy_line(t.out_of_sample or {}),
                 }
                 for t in study.front
             ],
             f"{settings.symbol} {settings.timeframe}, ensemble {study.bundle_hash}",
         )
+        for how, hash12 in study.details.get("picks", {}).items():
+            print(f"{how.replace('_', ' ')}: {hash12}")
+        if note := study.details.get("note"):
+            print(note)
         print(f"Deploy one with: forexgpt deploy {settings.symbol} HASH --by NAME --reason WHY")

@@ -27,6 +27,7 @@ def live_picture(equity: Sequence[EquityPoint], fills: Sequence[Fill], candles: 
         candles: bars of the range to show.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6), layout="constrained")
@@ -57,6 +58,9 @@ def live_picture(equity: Sequence[EquityPoint], fills: Sequence[Fill], candles: 
             curve["ts"].to_numpy(), curve["equity"].to_numpy(), peak.to_numpy(), color="tab:red", alpha=0.15
         )
     money.set_ylabel("equity (quote currency)")
+    locator = AutoDateLocator()
+    money.xaxis.set_major_locator(locator)
+    money.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     money.set_xlabel("UTC")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
