@@ -31,6 +31,8 @@ from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.domain.forecast_table import from_table
+from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.recipe import Recipe
@@ -164,13 +166,33 @@ class Platform:
         """Return the feature recipe of a pair."""
         return Recipe.from_json(json.dumps(dict(settings.recipe)))
 
+    def store_features(self, settings: SymbolSettings, table: pl.DataFrame, candles_version: int) -> int:
+        """Store a pair's feature table with what it was built from, and return its version; equal ones stay as is."""
+        timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
+        notes = {"candles_version": str(candles_version), "recipe": recipe}
+        key = ("features", settings.symbol, timeframe)
+        if self.lake.exists(*key):
+            version = self.lake.version(*key)
+            same = notes.items() <= self.lake.notes(*key, version).items()
+            if same and self.lake.read(*key, version=version).equals(table):
+                return version  # so what stands on it stays current
+        return self.lake.replace(*key, table, metadata=notes)
+
     def pin(self, settings: SymbolSettings) -> DataPin:
-        """Return the newest data of a pair: the features table and the candles it was built from."""
-        timeframe = Timeframe.parse(settings.timeframe)
-        return DataPin(
-            candles=self.lake.candles_version(settings.symbol, timeframe),
-            features=self.lake.version("features", settings.symbol, timeframe),
-        )
+        """Return the newest data of a pair: the features table and the candles it was built from.
+
+        Raises:
+            NotReady: there are no features, or they were built by another recipe than the settings name now.
+        """
+        timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
+        version = self.lake.version("features", settings.symbol, timeframe)
+        notes = self.lake.notes("features", settings.symbol, timeframe, version)
+        if notes.get("recipe") != recipe:
+            raise NotReady(
+                f"features of {settings.symbol} {timeframe} were built by the recipe {notes.get('recipe')}, the"
+                f" settings say {recipe}: run 'forexgpt features build {settings.symbol}'"
+            )
+        return DataPin(candles=int(notes["candles_version"]), features=version)
 
     def arrays(self, symbol: str, timeframe: Timeframe, pin: DataPin, horizons_bars: tuple[int, ...]) -> MarketArrays:
         """Return a pair's history exactly as it was at recorded versions.
@@ -192,14 +214,16 @@ class Platform:
         """
         found = self.training.versions(settings.symbol, settings.timeframe, family, kind)
         if not found:
-            raise NotReady(
-                f"{settings.symbol} {settings.timeframe} has no {family} {kind.replace('_', ' ')} yet:"
-                f" materialize {family}_{'model' if 'model' in kind else 'calibration'}"
-            )
+            what = kind if kind == family else f"{family} {kind.replace('_', ' ')}"
+            asset = kind if kind == family else f"{family}_{kind.removeprefix('evidence_')}"
+            raise NotReady(f"{settings.symbol} {settings.timeframe} has no {what} yet: materialize {asset}")
         return found[0]
 
     def judged_families(self, settings: SymbolSettings) -> dict[str, ModelVersion]:
         """Return, by family, the deployable calibration of each family evaluated on the current data.
+
+        What was trained again is absent until its new fit has been evaluated, so evidence and deployment always come
+        from one training.
 
         Raises:
             NotReady: the random walk is not among them, so nothing could be compared.
@@ -207,10 +231,15 @@ class Platform:
         pin = str(self.pin(settings))
         judged = {}
         for family in settings.families:
-            kinds = ("evaluation", "calibration")
-            newest = [self.training.versions(settings.symbol, settings.timeframe, family, kind) for kind in kinds]
-            if all(found and found[0].data_version == pin for found in newest):
-                judged[family] = newest[1][0]
+            kinds = ("evaluation", "evidence_calibration", "calibration")
+            found = [self.training.versions(settings.symbol, settings.timeframe, family, kind)[:1] for kind in kinds]
+            if not all(found):
+                continue
+            (evaluation,), (evidence,), (deployable,) = found
+            same_fit = evaluation.bundle_hash == evidence.bundle_hash
+            same_training = evidence.training_run_id == deployable.training_run_id
+            if same_fit and same_training and {evaluation.data_version, deployable.data_version} == {pin}:
+                judged[family] = deployable
         if REFERENCE not in judged:
             raise NotReady(
                 f"{settings.symbol} {settings.timeframe} has no random walk evaluated on the current data ({pin}):"
@@ -221,17 +250,33 @@ class Platform:
     def horizon_scores(self, settings: SymbolSettings, family: str) -> list[HorizonScore]:
         """Return the evaluation of a family's newest evidence, by horizon."""
         judged = self.version(settings, family, "evaluation" if family != ENSEMBLE else ENSEMBLE)
+        return self._scores_of(family, judged.bundle_hash)
+
+    def _scores_of(self, family: str, bundle_hash: str) -> list[HorizonScore]:
         names = [f.name for f in fields(HorizonScore)]
-        rows = [row for row in self.scores.of_bundle(judged.bundle_hash) if row["family"] == family]
+        rows = [row for row in self.scores.of_bundle(bundle_hash) if row["family"] == family]
         return [_horizon_score({n: math.nan if row.get(n) is None else row[n] for n in names}) for row in rows]
 
-    def ensemble_skills(self, settings: SymbolSettings) -> dict[int, Skill]:
-        """Return the out-of-sample skill of the newest ensemble by horizon, as the deployment gate reads it.
+    def ensemble_skills(self, settings: SymbolSettings, bundle_hash: str | None = None) -> dict[int, Skill]:
+        """Return the out-of-sample skill of an ensemble by horizon, as the deployment gate reads it.
 
-        Its p-values are corrected for every comparison that was made on these data, the families' included.
+        Its p-values are corrected for every comparison that was made on its data, the families' included; where a
+        family was evaluated again since, its newest evaluation stands for the one of those days.
+
+        Args:
+            bundle_hash: of the ensemble that is to be deployed; by default the newest.
+
+        Raises:
+            NotReady: there is no such ensemble.
         """
-        families = [s for family in self.judged_families(settings) for s in self.horizon_scores(settings, family)]
-        board = rank([*families, *self.horizon_scores(settings, ENSEMBLE)])
+        recorded = self.training.versions(settings.symbol, settings.timeframe, ENSEMBLE, ENSEMBLE)
+        ensemble = next((v for v in recorded if bundle_hash in (None, v.bundle_hash)), None)
+        if ensemble is None:
+            raise NotReady(
+                f"{settings.symbol} {settings.timeframe} has no ensemble {bundle_hash or 'yet'}: materialize it"
+            )
+        compared = [s for family in settings.families for s in self._compared(settings, family, ensemble.data_version)]
+        board = rank([*compared, *self._scores_of(ENSEMBLE, ensemble.bundle_hash)])
         row = next(row for row in board.rows if row.family == ENSEMBLE)
         return {
             s.horizon_bars: Skill(
@@ -245,14 +290,38 @@ class Platform:
             for s, p in zip(row.scores, row.holm_p, strict=True)
         }
 
-    def record_search(self, settings: SymbolSettings, result: ParetoResult, search: ParetoSettings) -> int:
-        """Store a strategy search and return its id; its members are what may be deployed."""
+    def _compared(self, settings: SymbolSettings, family: str, data_version: str) -> list[HorizonScore]:
+        """Return a family's scores on recorded data, or its newest ones; none where it was never evaluated."""
+        judged = self.training.versions(settings.symbol, settings.timeframe, family, "evaluation")
+        then = [version for version in judged if version.data_version == data_version]
+        return self._scores_of(family, (then or judged)[0].bundle_hash) if judged else []
+
+    def traded_forecasts(self, settings: SymbolSettings) -> tuple[ModelVersion, pl.DataFrame, ForecastBatch]:
+        """Return the newest ensemble, the bars, and its out-of-sample forecasts that strategies are judged on.
+
+        Raises:
+            NotReady: there is no ensemble, or its run was stopped before everything of it was stored.
+        """
+        symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
+        newest = self.version(settings, ENSEMBLE, ENSEMBLE)
+        stored = self.lake.read("forecasts_ensemble", symbol, timeframe)
+        if "bundle_hash" not in stored.columns or set(stored["bundle_hash"].unique()) != {newest.bundle_hash}:
+            raise NotReady(
+                f"the stored forecasts of {symbol} {timeframe} are not of its newest ensemble: materialize ensemble"
+            )
+        forecasts, _ = from_table(stored, symbol=symbol, timeframe=str(timeframe), family=ENSEMBLE)
+        return newest, self.lake.candles(symbol, timeframe), forecasts
+
+    def record_search(
+        self, settings: SymbolSettings, ensemble: ModelVersion, result: ParetoResult, search: ParetoSettings
+    ) -> int:
+        """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed."""
         return self.studies.record(
             symbol=settings.symbol,
             timeframe=settings.timeframe,
-            bundle_hash=self.version(settings, ENSEMBLE, ENSEMBLE).bundle_hash,
+            bundle_hash=ensemble.bundle_hash,
             method="nsga2",
-            data_version=str(self.pin(settings)),
+            data_version=ensemble.data_version,
             seed=search.seed,
             costs=settings.costs,
             trials=[
@@ -262,6 +331,8 @@ class Platform:
             details={
                 **asdict(search),
                 "trials": result.trials,
+                "feasible": result.feasible,
+                "note": result.note,
                 "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
             },
         )

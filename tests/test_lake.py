@@ -131,6 +131,10 @@ def test_replacing_is_one_version_columns_and_all_and_old_versions_remain(lake: 
     assert_frame_equal(lake.read("features", "EURUSD", H1), second)
     assert_frame_equal(lake.read("features", "EURUSD", H1, version=0), first)
     assert lake.version("features", "EURUSD", H1) == 1
+    assert lake.notes("features", "EURUSD", H1, 0)["recipe"] == "abc"
+    assert "recipe" not in lake.notes("features", "EURUSD", H1, 1)
+    with pytest.raises(StoreError, match="lacks version 2; the newest is 1"):
+        lake.notes("features", "EURUSD", H1, 2)
 
 
 def test_other_tables_keep_their_types_and_their_metadata(lake: Lake) -> None:

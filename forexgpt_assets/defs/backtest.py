@@ -3,15 +3,12 @@
 from time import perf_counter
 
 import dagster as dg
-import polars as pl
 
 from forexgpt_assets.defs.ensemble import ensemble
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.domain.forecast_table import from_table
-from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import NotReady
 from forexgpt_core.strategy.config import StrategyConfig
 
@@ -27,13 +24,6 @@ class BacktestConfig(dg.Config):
     holding_limit_bars: int = StrategyConfig().holding_limit_bars
 
 
-def traded_forecasts(platform: Platform, symbol: str, timeframe: Timeframe) -> tuple[pl.DataFrame, ForecastBatch]:
-    """Return the bars and the ensemble's out-of-sample forecasts that strategies are judged on."""
-    stored = platform.lake.read("forecasts_ensemble", symbol, timeframe)
-    forecasts, _ = from_table(stored, symbol=symbol, timeframe=str(timeframe), family="ensemble")
-    return platform.lake.candles(symbol, timeframe), forecasts
-
-
 @dg.asset(deps=[ensemble], partitions_def=symbols, group_name="strategy", kinds={"python"})
 def backtest(
     context: dg.AssetExecutionContext, config: BacktestConfig, platform: dg.ResourceParam[Platform]
@@ -45,11 +35,10 @@ def backtest(
     started = perf_counter()
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
-    bars, forecasts = traded_forecasts(platform, symbol, timeframe)
+    traded, bars, forecasts = platform.traded_forecasts(settings)
     strategy = StrategyConfig(**{**config.model_dump(), "horizon_bars": _horizon(config, forecasts.horizons_bars)})
     result = run_backtest(bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash)
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
-    traded = platform.version(settings, ENSEMBLE, ENSEMBLE)
     platform.scores.replace_backtest(
         symbol,
         str(timeframe),

@@ -25,19 +25,23 @@ def deployed_strategy(
     context: dg.AssetExecutionContext, config: DeploymentConfig, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """What trades: bundle, configuration, approval. Changes nothing without `approve: <configuration hash>`."""
+    from forexgpt_core.ensemble.inference import EnsembleForecaster
+
     started = perf_counter()
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, settings.timeframe
     if config.approve.strip():
+        candidates = platform.studies.candidates(symbol, timeframe)
         request = judge_promotion(
-            platform.studies.candidates(symbol, timeframe),
+            candidates,
             approve=config.approve,
-            skills=platform.ensemble_skills(settings),
+            skills=platform.ensemble_skills(settings, candidates.bundle_hash),
             approved_by=config.approved_by,
             reason=config.reason,
             allow_no_skill=settings.deployment.allow_no_skill,
         )
         if request is not None:
+            EnsembleForecaster.load(platform.bundles, symbol, timeframe, request.bundle_hash)  # intact, or refused
             platform.deployments.deploy(request)
     deployment = platform.deployments.active(symbol, timeframe)
     if deployment is None:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from time import perf_counter
 
 import dagster as dg
+import polars as pl
 
 from forexgpt_assets.defs.evaluation import leaderboard
 from forexgpt_assets.metadata import figures, picture, table
@@ -56,9 +57,8 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
         for forecasts in (evidence.forecasts, evidence.equal_weights)
         for score in score_family(forecasts, evidence.returns, evidence.reference, seed=settings.seed)
     ]
-    version = platform.lake.replace(
-        "forecasts_ensemble", symbol, timeframe, to_table(evidence.forecasts, evidence.returns)
-    )
+    forecast_rows = to_table(evidence.forecasts, evidence.returns).with_columns(bundle_hash=pl.lit(bundle.hash12))
+    version = platform.lake.replace("forecasts_ensemble", symbol, timeframe, forecast_rows)
     last = from_utc(evidence.forecasts.origin_utc[-1])
     for family in ("ensemble", "equal_weights"):
         platform.scores.replace_evaluation(
@@ -83,7 +83,7 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
         family="ensemble",
         kind="ensemble",
         bundle_hash=bundle.hash12,
-        data_version=str(platform.pin(settings)),
+        data_version=judged[REFERENCE].data_version,
     )
     title = f"{symbol} {timeframe} ensemble"
     return dg.MaterializeResult(

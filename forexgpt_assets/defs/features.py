@@ -59,7 +59,7 @@ def features(
     wrong = [*(leak.line for leak in leaks), *broken]
     if wrong:
         raise dg.Failure(f"features of {symbol} refused, nothing was stored: {'; '.join(wrong)}", allow_retries=False)
-    version = platform.lake.replace("features", symbol, timeframe, built)
+    version = platform.store_features(settings, built, candles_version)
     summary = summarise_features(built)
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(f"{candles_version}.{recipe.hash12}"),

@@ -6,7 +6,7 @@ from typing import get_args
 
 import dagster as dg
 
-from forexgpt_assets.defs.backtest import backtest, traded_forecasts
+from forexgpt_assets.defs.backtest import backtest
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import Platform
@@ -33,7 +33,7 @@ def pareto_configs(
     started = perf_counter()
     pair = platform.pair(context.partition_key)
     symbol, timeframe = pair.symbol, Timeframe.parse(pair.timeframe)
-    bars, forecasts = traded_forecasts(platform, symbol, timeframe)
+    traded, bars, forecasts = platform.traded_forecasts(pair)
     wanted = {name: value for name, value in config.model_dump().items() if value is not None}
     settings = replace(pair.pareto, **wanted)
     result = search(
@@ -46,7 +46,7 @@ def pareto_configs(
         cash=pair.cash,
         progress=lambda share, message: context.log.debug(f"{share:.0%} {message}"),
     )
-    study = platform.record_search(pair, result, settings)
+    study = platform.record_search(pair, traded, result, settings)
     rows = [
         {
             "config": m.hash12,

@@ -142,6 +142,20 @@ class Lake:
         """Return the newest version of a table, or raise NotReady."""
         return int(self._table(kind, symbol, timeframe, None).version())
 
+    def notes(self, kind: str, symbol: str, timeframe: Timeframe, version: int) -> dict[str, str]:
+        """Return the metadata that `replace` was given for a version; empty where there was none.
+
+        Raises:
+            NotReady: there is no table yet.
+            StoreError: the version does not exist or the table cannot be read.
+        """
+        table, what = self._table(kind, symbol, timeframe, None), f"the history of {kind} of {symbol} {timeframe}"
+        commits = _guarded(lambda: table.history(table.version() - version + 1), f"read {what}")  # the newest first
+        for commit in commits:
+            if commit.get("version") == version:
+                return {name: value for name, value in commit.items() if isinstance(value, str)}
+        raise StoreError(f"{what} lacks version {version}; the newest is {table.version()}")
+
     def exists(self, kind: str, symbol: str, timeframe: Timeframe) -> bool:
         """Return whether there is a table."""
         from deltalake import DeltaTable
@@ -203,7 +217,12 @@ def _kind(kind: str) -> str:
 def _remedy(kind: str, symbol: str, timeframe: Timeframe) -> str:
     if kind == CANDLES:
         return f"run 'forexgpt candles import FILE --symbol {symbol} --timeframe {timeframe}' or materialize 'candles'"
-    return f"run 'forexgpt {kind} --symbol {symbol}'" if kind == "features" else f"materialize '{kind}' of {symbol}"
+    if kind == "features":
+        return f"run 'forexgpt features build {symbol}'"
+    if kind.startswith("forecasts_"):
+        family = kind.removeprefix("forecasts_")
+        return f"materialize {family if family == 'ensemble' else f'{family}_evaluation'} of {symbol}"
+    return f"materialize '{kind}' of {symbol}"
 
 
 def _with_month(rows: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from forexgpt_core.domain.forecast_table import common_origins
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch
 from forexgpt_core.ensemble.inference import pool
 from forexgpt_core.ensemble.weights import final_weights, matured_inverse_crps_weights
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.scores import crps
 
 _LEAST_ROWS = 60
@@ -70,9 +70,16 @@ def ensemble_evidence(
             were fitted there, so recalibration corrects what pooling does to coverage and nothing else.
 
     Raises:
+        BadInput: a family was evaluated at other horizons than the reference.
         NotReady: too few shared origins before or after it.
     """
     names = tuple(members)
+    for name in names:
+        if members[name][0].horizons_bars != members[reference][0].horizons_bars:
+            raise BadInput(
+                f"{name} was evaluated at horizons {members[name][0].horizons_bars}, {reference} at"
+                f" {members[reference][0].horizons_bars}; train and evaluate both with the same settings"
+            )
     aligned = common_origins([members[name] for name in names])
     batches, returns = [batch for batch, _ in aligned], aligned[0][1]
     horizons = batches[0].horizons_bars

@@ -1,0 +1,226 @@
+"""Stages that ran at different times, under different settings or not to their end are never mixed in silence."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
+from forexgpt_core.composition import ENSEMBLE, Platform
+from forexgpt_core.deployment.symbol_settings import DeploymentPolicy, SymbolSettings, default_settings
+from forexgpt_core.domain.clock import Timeframe, expected_opens
+from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
+from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
+from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.optimisation.pareto import ParetoSettings
+
+pytestmark = pytest.mark.xdist_group("stages")
+PAIR, H1 = "GBPUSD", Timeframe.H1
+_numbers = itertools.count()
+FAMILIES = ("random_walk", "linear")
+TO_ENSEMBLE = [
+    "features",
+    *(f"{family}_{stage}" for stage in ("model", "calibration", "evaluation") for family in FAMILIES),
+    "leaderboard",
+    "ensemble",
+]
+
+
+class Home(NamedTuple):
+    platform: Platform
+    instance: dg.DagsterInstance
+
+    @property
+    def settings(self) -> SymbolSettings:
+        return self.platform.pair(PAIR)
+
+    def run(self, *assets: str, config: dict[str, dict[str, object]] | None = None) -> None:
+        materialize(self.instance, assets, PAIR, config)
+
+    def change(self, **settings: object) -> None:
+        self.platform.pairs.save(replace(self.settings, **settings), by="test")
+
+
+def bars(count: int) -> pl.DataFrame:
+    ts = expected_opens(np.datetime64("2018-01-01T22", "us"), np.datetime64("2018-12-31T20", "us"), H1)[:count]
+    close = 1.3 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 1e-3, ts.size)))
+    open_ = np.concatenate([[1.3], close[:-1]])
+    return pl.DataFrame(
+        {
+            "ts_utc": pl.Series(ts).dt.replace_time_zone("UTC"),
+            "open": open_,
+            "high": np.maximum(open_, close) * 1.0002,
+            "low": np.minimum(open_, close) * 0.9998,
+            "close": close,
+            "volume": np.ones(ts.size),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    with (
+        tempfile.TemporaryDirectory(prefix="forexgpt-", dir=memory if memory.is_dir() else None) as folder,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("FOREXGPT_HOME", str(Path(folder) / "home"))
+        environment.setenv("DAGSTER_HOME", str(Path(folder) / "home" / "dagster"))
+        with session() as (platform, instance):
+            platform.pairs.save(
+                replace(
+                    default_settings(PAIR),
+                    families=FAMILIES,
+                    recipe={"timeframes": ["H1"]},
+                    horizons_bars=(1, 4),
+                    pareto=ParetoSettings(population=4, generations=1),
+                    deployment=DeploymentPolicy(allow_no_skill=True),
+                ),
+                by="test",
+            )
+            platform.lake.merge_candles(PAIR, H1, bars(1_500))
+            add_symbol(instance, PAIR)
+            materialize(instance, [*TO_ENSEMBLE, "backtest", "pareto_configs"], PAIR)
+        yield Path(folder) / "home"
+
+
+@pytest.fixture
+def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    copy = finished.with_name(f"copy{next(_numbers)}")  # MLflow keeps its connections by path
+    shutil.copytree(finished, copy)
+    monkeypatch.setenv("FOREXGPT_HOME", str(copy))
+    monkeypatch.setenv("DAGSTER_HOME", str(copy / "dagster"))
+    try:
+        with session() as (platform, instance):
+            yield Home(platform, instance)
+    finally:
+        shutil.rmtree(copy)
+
+
+def approve(home: Home) -> None:
+    study = home.platform.studies.newest(PAIR, "H1")
+    assert study is not None
+    wanted = {"approve": study.front[0].config.hash12, "approved_by": "anna", "reason": "test"}
+    home.run("deployed_strategy", config={"deployed_strategy": wanted})
+
+
+def test_the_data_of_a_result_are_the_candles_its_features_were_built_from(home: Home) -> None:
+    before = home.platform.pin(home.settings)
+    home.run("features")
+    assert home.platform.pin(home.settings) == before, "the same features again are the same data"
+    home.platform.lake.merge_candles(PAIR, H1, bars(1_510))
+    assert home.platform.pin(home.settings) == before, "candles without features are no data yet"
+    home.run("features")
+    after = home.platform.pin(home.settings)
+    assert after.candles > before.candles
+    assert after.features > before.features
+
+
+def test_features_of_another_recipe_are_refused_before_anything_is_trained(home: Home) -> None:
+    home.change(recipe={"timeframes": ["H1"], "ewma_decay": 0.97})  # the columns keep their names
+    with pytest.raises(RunFailed, match=r"built by the recipe .* run 'forexgpt features build GBPUSD'"):
+        home.run("linear_model")
+    home.run("features", "linear_model")
+
+
+def test_a_family_trained_again_is_absent_until_it_is_evaluated(home: Home) -> None:
+    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+    home.change(family_options={"linear": {"caution": 0.0}})
+    home.run("linear_model")
+    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+    home.run("linear_calibration")
+    assert set(home.platform.judged_families(home.settings)) == {"random_walk"}
+    home.run("linear_evaluation")
+    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+
+
+def test_newer_candles_do_not_take_an_approval_away(home: Home) -> None:
+    home.platform.lake.merge_candles(PAIR, H1, bars(1_510))
+    home.run("features")
+    approve(home)
+    deployed = home.platform.deployments.active(PAIR)
+    assert deployed is not None
+    assert deployed.bundle_hash == home.platform.version(home.settings, ENSEMBLE, ENSEMBLE).bundle_hash
+
+
+def test_the_evidence_of_a_deployment_is_that_of_the_bundle_it_names(home: Home) -> None:
+    study = home.platform.studies.newest(PAIR, "H1")
+    assert study is not None
+    home.platform.lake.merge_candles(PAIR, H1, bars(1_600))
+    home.run(*TO_ENSEMBLE)
+    newest = home.platform.version(home.settings, ENSEMBLE, ENSEMBLE)
+    assert newest.bundle_hash != study.bundle_hash
+    approve(home)
+    deployed = home.platform.deployments.active(PAIR)
+    assert deployed is not None
+    assert deployed.bundle_hash == study.bundle_hash
+    scored = {row["n"] for row in home.platform.scores.of_bundle(study.bundle_hash) if row["family"] == ENSEMBLE}
+    assert deployed.skill is not None
+    assert {deployed.skill.n} == scored
+    newer = home.platform.ensemble_skills(home.settings)[deployed.config.horizon_bars]
+    assert newer.n > deployed.skill.n, "the newest ensemble was judged on more bars"
+
+
+def test_forecasts_of_another_ensemble_than_the_newest_are_not_traded(home: Home) -> None:
+    stored = home.platform.lake.read("forecasts_ensemble", PAIR, H1)
+    home.platform.lake.replace("forecasts_ensemble", PAIR, H1, stored.with_columns(bundle_hash=pl.lit("0" * 12)))
+    for asset in ("backtest", "pareto_configs"):
+        with pytest.raises(RunFailed, match="not of its newest ensemble: materialize ensemble"):
+            home.run(asset)
+
+
+def test_an_ensemble_that_is_not_whole_is_not_deployed(home: Home) -> None:
+    folder = home.platform.bundles.open(PAIR, "H1", "linear_calibration", newest_calibration(home)).path
+    shutil.rmtree(folder)
+    with pytest.raises(RunFailed, match="there is no bundle GBPUSD/H1/linear_calibration"):
+        approve(home)
+    assert home.platform.deployments.active(PAIR) is None
+
+
+def newest_calibration(home: Home) -> str:
+    return home.platform.training.versions(PAIR, "H1", "linear", "calibration")[0].bundle_hash
+
+
+def test_families_of_other_horizons_are_refused_by_name() -> None:
+    def member(family: str, horizons: tuple[int, ...]) -> tuple[ForecastBatch, np.ndarray]:
+        start = datetime(2018, 1, 2, tzinfo=UTC).replace(tzinfo=None)
+        origins = np.array([start + timedelta(hours=n) for n in range(200)], dtype="datetime64[us]")
+        scale = np.ones((200, len(horizons)))
+        batch = ForecastBatch(
+            symbol=PAIR,
+            timeframe="H1",
+            family=family,
+            origin_utc=origins,
+            horizons_bars=horizons,
+            quantiles=scale[..., None] * SCORES,
+            scale=scale,
+        )
+        return batch, np.zeros_like(scale)
+
+    with pytest.raises(BadInput, match=r"linear was evaluated at horizons \(1,\), random_walk at \(1, 4\)"):
+        ensemble_evidence(
+            {"random_walk": member("random_walk", (1, 4)), "linear": member("linear", (1,))},
+            reference="random_walk",
+            scored_from_utc=np.datetime64("2018-01-06"),
+            settings=WeightSettings(),
+        )
+
+
+def test_what_is_missing_is_called_by_the_asset_that_makes_it(home: Home) -> None:
+    empty = default_settings("AUDUSD")
+    for family, kind, asset in (
+        (ENSEMBLE, ENSEMBLE, "has no ensemble yet: materialize ensemble$"),
+        ("linear", "evidence_model", "has no linear evidence model yet: materialize linear_model$"),
+        ("linear", "evaluation", "has no linear evaluation yet: materialize linear_evaluation$"),
+    ):
+        with pytest.raises(NotReady, match=asset):
+            home.platform.version(empty, family, kind)
