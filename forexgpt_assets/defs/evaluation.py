@@ -43,6 +43,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
                     "verdict": board.verdict,
                     "best": best,
                     "families_with_shown_skill": len(set(shown)),
+                    "too_good_to_be_true": "; ".join(board.warnings) or "none",
                     "absent": ", ".join(absent) or "none",
                     "best_skill": max((s.skill for s in scores if s.family != REFERENCE), default=None),
                     "seconds": perf_counter() - started,

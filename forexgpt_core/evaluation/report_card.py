@@ -303,16 +303,20 @@ def _verdict(
         best = max(tested, key=lambda s: s.skill)
         luck = ", no more than luck explains" if best.skill > 0 else ""
         return (
-            f"Nothing beats the random walk: of {len(tested)} comparisons the best is {best.family} at"
+            f"Nothing beats the random walk: of {_comparisons(len(tested))} the best is {best.family} at"
             f" {_bars(best.horizon_bars)} with {_skill_text(best)}{luck}."
         )
     best = max(shown, key=lambda s: s.skill)
     families = len({s.family for s in shown})
     return (
         f"{families} {'family beats' if families == 1 else 'families beat'} the random walk in {len(shown)} of"
-        f" {len(tested)} comparisons, at best {best.family} at {_bars(best.horizon_bars)} with {_skill_text(best)},"
+        f" {_comparisons(len(tested))}, at best {best.family} at {_bars(best.horizon_bars)} with {_skill_text(best)},"
         f" Holm-adjusted p {adjusted[best.family, best.horizon_bars]:.2g}."
     )
+
+
+def _comparisons(count: int) -> str:
+    return "1 comparison" if count == 1 else f"{count} comparisons"
 
 
 def _skill_text(score: HorizonScore) -> str:
