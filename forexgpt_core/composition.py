@@ -33,7 +33,7 @@ from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import ForecastBatch
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import NotReady, StoreError
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.windows import MarketArrays, market_arrays
@@ -81,7 +81,12 @@ class Platform:
     def prepare(self) -> None:
         """Create folders, database schema and MLflow store; safe to repeat and from several processes at once."""
         for folder in (self.settings.home, self.settings.bundles, self.settings.work):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise StoreError(
+                    f"the folder {folder} cannot be made: {error.strerror}; FOREXGPT_HOME names where state is kept"
+                ) from None
         upgrade(self.settings.database_url)
         self.registry.prepare()
 

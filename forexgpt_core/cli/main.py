@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused or failed with one clear line on stderr, 2 wrong u
 """
 
 import os
+import re
 import sys
 from importlib.metadata import entry_points
 from typing import Annotated
@@ -16,6 +17,7 @@ from forexgpt_core.cli import bundles, candles, doctor, live, pareto, symbols
 from forexgpt_core.errors import ForexGPTError
 
 EXAMPLE = "Example: forexgpt demo --json"
+_CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]*@")  # of an address, as a library may repeat it in its error
 
 
 def build_app() -> typer.Typer:
@@ -40,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     os.umask(0o077)  # state may hold account data: nobody else on the machine reads it
     argv = sys.argv[1:] if arguments is None else arguments
     try:
-        build_app()(args=argv, standalone_mode=False)
+        code = build_app()(args=argv, standalone_mode=False)
+        if isinstance(code, int) and code:  # what `typer.Exit` asked for; click returns it here
+            sys.exit(code)
     except click.exceptions.Abort:
         _fail("interrupted")
     except click.UsageError as error:
@@ -55,6 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in argv:
             raise
         _fail(str(error))
+    except Exception as error:  # nobody raised it on purpose: a full disk, no permission, a bug
+        if "--debug" in argv:
+            raise
+        told = _CREDENTIALS.sub("***@", next(iter(str(error).splitlines()), ""))
+        _fail(f"unexpected {type(error).__name__}: {told}; 'forexgpt --debug ...' shows where")
 
 
 def _fail(message: str) -> None:
