@@ -18,6 +18,8 @@ from forexgpt_core.optimisation.pareto import ParetoSettings
 
 REQUIRED_FAMILY = "random_walk"
 SOURCES = ("sample", "file", "none")
+_CASH = 10_000.0
+_YEN = 100.0  # to the unit of the other quote currencies, roughly
 
 
 class _Group:
@@ -100,7 +102,7 @@ class SymbolSettings:
     family_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
-    cash: float = 10_000.0
+    cash: float = _CASH
     seed: int = 7
     pareto: ParetoSettings = field(default_factory=ParetoSettings)
     deployment: DeploymentPolicy = field(default_factory=DeploymentPolicy)
@@ -143,7 +145,7 @@ class SymbolSettings:
         Raises:
             BadInput: an unknown key, a wrong type, or an unlawful value.
         """
-        return build(cls, document, "symbol settings")
+        return build(cls, _in_quote_currency(document), "symbol settings")
 
     def to_yaml(self) -> str:
         """Return the settings as YAML, every setting written out."""
@@ -169,11 +171,25 @@ class SymbolSettings:
 def default_settings(symbol: str) -> SymbolSettings:
     """Return the settings of a pair nobody has set anything for; EURUSD has the sample candles.
 
+    Money is in quote currency, so the same account and commission are a hundred times as many yen.
+
     Raises:
         UnknownName: the pair is not known.
     """
     key = instrument(symbol).symbol
-    return SymbolSettings(symbol=key, source=Source(kind="sample" if key == "EURUSD" else "none"))
+    source = {"kind": "sample" if key == "EURUSD" else "none"}
+    return SymbolSettings.from_document({"symbol": key, "source": source})
+
+
+def _in_quote_currency(document: object) -> object:
+    """Return a document whose absent amounts of money have defaults in the pair's own quote currency."""
+    pair = INSTRUMENTS.get(str(document.get("symbol"))) if isinstance(document, Mapping) else None
+    if pair is None or pair.quote != "JPY" or not isinstance(document, Mapping):
+        return document
+    costs = document.get("costs", {})
+    if isinstance(costs, Mapping):
+        costs = {"commission_per_lot": _YEN * Costs().commission_per_lot, **costs}
+    return {"cash": _YEN * _CASH, **document, "costs": costs}
 
 
 def _check_symbol(symbol: str) -> None:
