@@ -5,14 +5,17 @@ from pathlib import Path
 
 from forexgpt_assets.runs import add_symbol, materialize, session
 from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import Source
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
+from forexgpt_core.features.recipe import Recipe
 
 
 def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[str, object]:
     """Judge and merge a file's candles and return what the lake then holds.
 
-    A pair that is new gets the file's timeframe as its base timeframe.
+    A pair that is new gets the file's timeframe as its base timeframe. The file takes the place of the sample candles:
+    those would otherwise be merged over it by the next run of `candles`.
 
     Raises:
         BadInput: the file is missing, or the pair is worked on another timeframe.
@@ -28,7 +31,9 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
                     f"{settings.symbol} is worked on {settings.timeframe}, the file is said to be {frame}; import"
                     f" {settings.timeframe} candles or change `timeframe` with 'forexgpt symbols import'"
                 )
-            settings = replace(settings, timeframe=frame.value)
+            settings = replace(settings, timeframe=frame.value, recipe=settings.recipe or _recipe_from(frame))
+        if settings.source.kind == "sample":
+            settings = replace(settings, source=Source(), hold_back_bars=0)
         before = platform.lake.candles(settings.symbol, frame).height if _known(platform, settings.symbol, frame) else 0
         platform.pairs.save(settings, by="candles import")
         key = add_symbol(instance, settings.symbol)
@@ -43,6 +48,12 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
             "last_utc": bars["ts_utc"][-1],
             "lake_version": platform.lake.candles_version(key, frame),
         }
+
+
+def _recipe_from(frame: Timeframe) -> dict[str, object]:
+    """Return a recipe of the base timeframe and the usual ones above it; the usual one begins at H1."""
+    above = [t.value for t in Recipe().timeframes if t.seconds > frame.seconds]
+    return {"timeframes": [frame.value, *above]}
 
 
 def _known(platform: Platform, symbol: str, frame: Timeframe) -> bool:

@@ -1,0 +1,52 @@
+"""A file becomes the pair's own candles: worked on its timeframe, and never overwritten by the sample."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forexgpt_assets.importing import import_file
+from forexgpt_assets.runs import materialize, session
+from forexgpt_core.domain.clock import Timeframe, expected_opens
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FOREXGPT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))
+    return tmp_path / "home"
+
+
+def candle_file(folder: Path, timeframe: Timeframe, count: int) -> Path:
+    """Write bars of 2017, where the sample has bars too."""
+    ts = expected_opens(np.datetime64("2017-05-01T22", "us"), np.datetime64("2018-06-01T20", "us"), timeframe)[:count]
+    close = 1.3 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 1e-3, ts.size)))
+    prices = {"open": close, "high": close * 1.001, "low": close * 0.999, "close": close}
+    file = folder / "bars.parquet"
+    pl.DataFrame({"time": pl.Series(ts).dt.replace_time_zone("UTC"), **prices}).write_parquet(file)
+    return file
+
+
+def test_the_sample_never_overwrites_imported_candles(home: Path, tmp_path: Path) -> None:
+    file = candle_file(tmp_path, Timeframe.H1, 300)
+    import_file(file, "EURUSD", "H1", "")
+    with session() as (platform, instance):
+        mine = platform.lake.candles("EURUSD", Timeframe.H1)
+        materialize(instance, ["candles"], "EURUSD")
+        assert platform.pair("EURUSD").source.kind == "none"
+        assert platform.lake.candles("EURUSD", Timeframe.H1).equals(mine)
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "recipe"), [(Timeframe.M15, ["M15", "H1", "H4", "D1"]), (Timeframe.H4, ["H4", "D1"])]
+)
+def test_a_new_pair_is_worked_on_the_timeframe_of_its_file(
+    timeframe: Timeframe, recipe: list[str], home: Path, tmp_path: Path
+) -> None:
+    import_file(candle_file(tmp_path, timeframe, 400), "GBPUSD", timeframe.value, "")
+    with session() as (platform, instance):
+        settings = platform.pair("GBPUSD")
+        assert (settings.timeframe, settings.recipe) == (timeframe.value, {"timeframes": recipe})
+        materialize(instance, ["features"], "GBPUSD")
+        assert platform.pin(settings).features == 0
