@@ -211,8 +211,9 @@ def score_live_forecasts(platform: Platform, settings: SymbolSettings) -> int:
 
 
 def tidy(platform: Platform) -> dict[str, int]:
-    """Apply retention and return what was removed; nothing a deployment or an order names is touched."""
+    """Apply retention and return what was removed; nothing a deployment, an order or the newest front names."""
+    named = platform.deployments.protected_bundles() | platform.studies.protected_bundles()
     return {
-        "bundles": len(platform.bundles.prune(protected=platform.deployments.protected_bundles())),
+        "bundles": len(platform.bundles.prune(protected=named)),
         "forecasts": ForecastRepository(platform.database).forget(),
     }

@@ -21,7 +21,9 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.models.files import write_json
 from forexgpt_core.optimisation.pareto import ParetoSettings
+from forexgpt_core.service import tidy
 
 pytestmark = pytest.mark.xdist_group("stages")
 PAIR, H1 = "GBPUSD", Timeframe.H1
@@ -184,6 +186,23 @@ def test_an_ensemble_that_is_not_whole_is_not_deployed(home: Home) -> None:
     with pytest.raises(RunFailed, match="there is no bundle GBPUSD/H1/linear_calibration"):
         approve(home)
     assert home.platform.deployments.active(PAIR) is None
+
+
+def test_retention_keeps_what_may_still_be_approved(home: Home) -> None:
+    study = home.platform.studies.newest(PAIR, "H1")
+    assert study is not None
+    for number in range(6):  # newer ensembles than the one the front was found with
+        home.platform.bundles.write(
+            PAIR, "H1", ENSEMBLE, lambda folder, n=number: write_json(folder / "a.json", {"n": n}), metadata={}
+        )
+        home.platform.bundles.write(
+            PAIR, "H1", "linear_model", lambda folder, n=number: write_json(folder / "a.json", {"n": n}), metadata={}
+        )
+    assert tidy(home.platform)["bundles"] == 2
+    approve(home)
+    deployed = home.platform.deployments.active(PAIR)
+    assert deployed is not None
+    assert deployed.bundle_hash == study.bundle_hash
 
 
 def newest_calibration(home: Home) -> str:

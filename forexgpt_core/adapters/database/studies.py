@@ -155,6 +155,13 @@ class StudiesRepository:
             ],
         )
 
+    def protected_bundles(self) -> set[str]:
+        """Return the ensembles of the newest search of every pair; a person may still approve them."""
+        t = study_table
+        newest = sa.select(sa.func.max(t.c.id)).group_by(t.c.symbol, t.c.timeframe)
+        with self._database.read() as connection:
+            return set(connection.execute(sa.select(t.c.bundle_hash).where(t.c.id.in_(newest))).scalars())
+
     def candidates(self, symbol: str, timeframe: str) -> Candidates:
         """Return the newest front of a pair as the gate reads it.
 
