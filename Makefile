@@ -8,7 +8,7 @@ export FOREXGPT_HOME ?= $(CURDIR)/.forexgpt
 export DAGSTER_HOME := $(FOREXGPT_HOME)/dagster
 WORKERS ?= $(shell nproc)
 
-.PHONY: help demo test test-all ui lint bench clean setup ctrader
+.PHONY: help demo test test-all ui lint bench clean setup
 
 help:
 	@echo "make demo      run the whole platform once on real EUR/USD candles"
@@ -47,10 +47,6 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
-
-ctrader: $(READY)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ctrader]"
-	$(BIN)/python -m pip install --quiet --no-deps ctrader-open-api==0.9.2
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
