@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
+from filelock import FileLock
 
 from forexgpt_assets.definitions import defs
 from forexgpt_assets.failures import reason
@@ -17,6 +18,7 @@ from forexgpt_core.errors import ForexGPTError
 from forexgpt_core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+CONFIGURATION = "dagster.yaml"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -25,15 +27,32 @@ class RunFailed(ForexGPTError):
 
 
 def prepare_home(settings: Settings) -> None:
-    """Put dagster.yaml into DAGSTER_HOME and let this process use it; safe to repeat."""
+    """Create DAGSTER_HOME with its dagster.yaml and storage, and let this process use it; safe to repeat.
+
+    It is made beside its place and moved there whole: Dagster never completes tables that a killed start left undone.
+    """
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    target = home / "dagster.yaml"
-    if not target.exists():
-        partial = target.with_name(f"dagster.yaml.{os.getpid()}")
-        shutil.copyfile(ROOT / "dagster.yaml", partial)
-        partial.replace(target)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (home / CONFIGURATION).exists():
+        with FileLock(settings.home / ".dagster.lock"):
+            if not (home / CONFIGURATION).exists():
+                _create_home(home)
     os.environ["DAGSTER_HOME"] = str(home)
+
+
+def _create_home(home: Path) -> None:
+    new = home.with_name(f"{home.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of a start that was killed
+    new.mkdir(mode=0o700)
+    shutil.copyfile(ROOT / CONFIGURATION, new / CONFIGURATION)
+    if home.exists() and any(home.iterdir()):  # somebody else's storage: only the configuration is missing
+        (new / CONFIGURATION).replace(home / CONFIGURATION)
+        shutil.rmtree(new)
+        return
+    with DagsterInstance.from_config(str(new)) as instance:
+        instance.get_dynamic_partitions("symbol")  # opens the storage, which creates its tables
+        instance.all_instigator_state()
+    new.rename(home)  # an empty folder gives way
 
 
 @contextmanager
