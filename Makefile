@@ -18,10 +18,11 @@ help:
 	@echo "make bench     measure against peers; make bench ONLY=name"
 	@echo "make clean     remove caches (the state in FOREXGPT_HOME stays)"
 
-# The stamp is written last, so an interrupted installation starts again.
+# The stamp is written last, so an interrupted installation starts again. Packages are readable for all, whatever the
+# umask: as root, the PostgreSQL of the tests runs as another user.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	umask 022; test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	umask 022; $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(READY)
 
 setup: $(READY)
