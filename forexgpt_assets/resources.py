@@ -10,6 +10,4 @@ class PlatformResource(dg.ConfigurableResource[Platform]):
 
     def create_resource(self, context: dg.InitResourceContext) -> Platform:
         """Return the platform of this process's environment, with its stores created."""
-        platform = Platform.from_environment()
-        platform.prepare()
-        return platform
+        return Platform.prepared()

@@ -133,7 +133,6 @@ def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
 @contextmanager
 def session() -> Iterator[tuple[Platform, DagsterInstance]]:
     """Yield the prepared platform and its Dagster instance."""
-    platform = Platform.from_environment()
-    platform.prepare()
+    platform = Platform.prepared()
     with open_instance(platform) as instance:
         yield platform, instance

@@ -38,8 +38,7 @@ def serve(port: int, mlflow_port: int) -> None:
         BadInput: a port is taken.
         ServerEnded: one of the servers ended by itself.
     """
-    platform = Platform.from_environment()
-    platform.prepare()
+    platform = Platform.prepared()
     prepare_home(platform.settings)
     commands = _commands(platform.settings, port, mlflow_port)
     _require_free(port, "--port")

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from forexgpt_core import readings
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, prepared, print_json, print_table, say, show
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
+from forexgpt_core.composition import Platform
 from forexgpt_core.errors import UnknownName
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.service import active_sessions
@@ -73,17 +74,17 @@ def _register_models(app: typer.Typer) -> None:
     def evaluate(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Score a pair's families against the random walk, rank them and rebuild the ensemble."""
         _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble"])
-        judged = readings.scores(prepared(), symbol)
+        judged = readings.scores(Platform.prepared(), symbol)
         if as_json:
             print_json([score.to_dict() for score in judged])
             return
         print_table(readings.score_rows(judged))
-        print(readings.verdict(prepared(), symbol))
+        print(readings.verdict(Platform.prepared(), symbol))
 
     @app.command(epilog="Example: forexgpt forecast EURUSD --json")
     def forecast(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Forecast from the newest closed bar with the newest ensemble."""
-        rows = readings.forecast_rows(prepared(), symbol)
+        rows = readings.forecast_rows(Platform.prepared(), symbol)
         print_json(rows) if as_json else print_table(rows)
 
 
@@ -94,7 +95,7 @@ def _register_trading(app: typer.Typer) -> None:
     def backtest(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Trade the ensemble's out-of-sample forecasts with the default strategy."""
         _run(symbol, ["backtest"])
-        show(readings.backtest_figures(prepared(), symbol), as_json=as_json)
+        show(readings.backtest_figures(Platform.prepared(), symbol), as_json=as_json)
 
     @app.command(epilog="Example: forexgpt optimise EURUSD")
     def optimise(symbol: SymbolArgument) -> None:
@@ -111,7 +112,7 @@ def _register_trading(app: typer.Typer) -> None:
     ) -> None:
         """Approve a configuration: it trades from the next tick on."""
         _run(symbol, ["deployed_strategy"], {"approve": config, "approved_by": by, "reason": reason})
-        show(readings.deployment_facts(prepared(), symbol), as_json=as_json)
+        show(readings.deployment_facts(Platform.prepared(), symbol), as_json=as_json)
 
     @live.command(epilog="Example: forexgpt live tick --json")
     def tick(

@@ -78,6 +78,13 @@ class Platform:
         """Return the platform the environment describes."""
         return cls(load_settings())
 
+    @classmethod
+    def prepared(cls) -> "Platform":
+        """Return the platform the environment describes, with its stores created."""
+        platform = cls.from_environment()
+        platform.prepare()
+        return platform
+
     def prepare(self) -> None:
         """Create folders, database schema and MLflow store; safe to repeat and from several processes at once."""
         for folder in (self.settings.home, self.settings.bundles, self.settings.work):

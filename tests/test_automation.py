@@ -127,7 +127,7 @@ def evaluate_schedules(instance: dg.DagsterInstance) -> dict[str, Sequence[dg.Ru
         context = dg.build_schedule_context(
             instance=instance, scheduled_execution_time=MOMENT, repository_def=repository
         )
-        asked[schedule.job_name] = schedule.evaluate_tick(context).run_requests
+        asked[schedule.job_name] = schedule.evaluate_tick(context).run_requests or []
     return asked
 
 
@@ -164,12 +164,13 @@ def test_all_assets_schedules_and_sensors_together_deploy_nothing(home: Home) ->
     assert {job: len(requests) for job, requests in asked.items()} == {
         "candles_job": 1,
         "retrain_job": 1,
-        "live_execution_job": 1,
+        "live_execution_job": 0,  # nothing is deployed, so no bar is waited for
         "maintenance_job": 1,
     }
     assert all(request.run_key for job, r in asked.items() for request in r if job != "maintenance_job")
     for job, requests in asked.items():
         execute(instance, job, requests)
+    run_job(instance, "live_execution_job")
     report_drift(instance, drifted=True)
     requests, _ = drift_tick(instance, None)
     assert [request.partition_key for request in requests] == [PAIR]
@@ -298,3 +299,26 @@ def test_the_live_job_is_never_repeated_by_itself(home: Home) -> None:
     run_job(instance, "live_execution_job")
     [run] = instance.get_runs(dg.RunsFilter(job_name="live_execution_job"))
     assert run.tags["dagster/max_retries"] == "0"
+
+
+def test_the_live_schedule_follows_the_bars_of_what_is_deployed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deployed:
+        def __init__(self, timeframe: str) -> None:
+            self.timeframe = timeframe
+
+    def asked(minute: int, *timeframes: str) -> bool:
+        monkeypatch.setattr(
+            "forexgpt_core.adapters.database.deployments.DeploymentRepository.all_active",
+            lambda self: [Deployed(timeframe) for timeframe in timeframes],
+        )
+        moment = datetime(2018, 7, 4, 10, minute, tzinfo=UTC)  # a Wednesday
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
+            schedule = defs().get_repository_def().get_schedule_def("live_execution_schedule")
+            return bool(schedule.evaluate_tick(context).run_requests)
+
+    assert asked(1, "H1")
+    assert not asked(16, "H1")
+    assert asked(16, "H1", "M15")
+    assert not asked(1, "D1")
+    assert not asked(1)

@@ -1,5 +1,7 @@
 """The FX week, instruments and the law."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from forexgpt_core.domain.clock import (
     Timeframe,
     bar_close,
     bar_open,
+    closes_at,
     expected_opens,
     from_utc,
     in_fx_week,
@@ -114,3 +117,11 @@ def test_a_law_that_is_one_point_has_all_its_probability_there() -> None:
     point = np.zeros(9)
     assert list(law_cdf(np.stack([point] * 3), np.array([-1.0, 0.0, 1.0]))) == [0.0, law_cdf(point, 0.0), 1.0]
     assert law_cdf(point, 0.0) >= 0.975
+
+
+@given(ts=moments, frame=frames)
+def test_a_bar_closes_where_the_next_one_opens(ts: np.ndarray, frame: Timeframe) -> None:
+    if in_fx_week(ts)[0]:
+        close = from_utc(bar_close(bar_open(ts, frame), frame)[0])
+        assert closes_at(close, frame)
+        assert not closes_at(close + timedelta(seconds=1), frame)

@@ -13,6 +13,7 @@ from forexgpt_assets.defs.live import live_execution_job
 from forexgpt_assets.defs.monitoring import drift_report
 from forexgpt_assets.failures import reason
 from forexgpt_core.composition import Platform
+from forexgpt_core.domain.clock import Timeframe, closes_at
 from forexgpt_core.service import tidy as apply_retention
 
 COOL_DOWN = timedelta(hours=24)  # a fresh model needs new bars before drift means anything again
@@ -71,13 +72,22 @@ def retrain_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunReques
 
 @dg.schedule(
     job=live_execution_job,
-    cron_schedule=["1 17-23 * * 0", "1 * * * 1-4", "1 0-17 * * 5"],
+    cron_schedule="1-59/5 * * * *",
     execution_timezone="America/New_York",
     default_status=dg.DefaultScheduleStatus.STOPPED,
 )
-def live_execution_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Tick one minute after each hour of the FX week. The tick finds its own bar, so a late one is harmless."""
-    return dg.RunRequest(run_key=f"live-{context.scheduled_execution_time:%Y%m%dT%H}")
+def live_execution_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Tick one minute after a bar of a deployed timeframe has closed; a late tick is harmless, it finds its own bar.
+
+    Runs every five minutes at most: a strategy on M1 would decide one bar in five, and is told so.
+    """
+    closed = context.scheduled_execution_time - timedelta(minutes=1)
+    timeframes = {Timeframe(d.timeframe) for d in Platform.prepared().deployments.all_active()}
+    if Timeframe.M1 in timeframes:
+        context.log.warning("this schedule ticks every five minutes: a strategy on M1 decides one bar in five")
+    if not any(closes_at(closed, timeframe) for timeframe in timeframes):
+        return dg.SkipReason(f"no bar of a deployed timeframe closed at {closed:%Y-%m-%d %H:%M %Z}")
+    return dg.RunRequest(run_key=f"live-{closed:%Y%m%dT%H%M}")
 
 
 @dg.schedule(

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from forexgpt_core.candles.gaps import find_gaps
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, prepared, print_json, print_table, show
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, show
+from forexgpt_core.composition import Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.instruments import instrument
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     @candles.command(epilog="Example: forexgpt candles info EURUSD --json")
     def info(symbol: SymbolArgument, timeframe: TimeframeOption = "H1", as_json: JsonFlag = False) -> None:
         """Show rows, range and version of a pair's candles."""
-        platform, frame = prepared(), Timeframe.parse(timeframe)
+        platform, frame = Platform.prepared(), Timeframe.parse(timeframe)
         key = instrument(symbol).symbol
         bars = platform.lake.candles(key, frame)
         show(
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
     @candles.command(epilog="Example: forexgpt candles gaps EURUSD")
     def gaps(symbol: SymbolArgument, timeframe: TimeframeOption = "H1", as_json: JsonFlag = False) -> None:
         """List holes inside the FX week, the longest first."""
-        platform, frame = prepared(), Timeframe.parse(timeframe)
+        platform, frame = Platform.prepared(), Timeframe.parse(timeframe)
         bars = platform.lake.candles(instrument(symbol).symbol, frame)
         rows = find_gaps(bars, frame).sort("missing_bars", descending=True).to_dicts()
         print_json(rows) if as_json else print_table(rows[:50], f"{len(rows)} gaps")

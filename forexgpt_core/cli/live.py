@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from forexgpt_core.cli.output import JsonFlag, group, prepared, print_json, show
+from forexgpt_core.cli.output import JsonFlag, group, print_json, show
+from forexgpt_core.composition import Platform
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.domain.orders import TradingState
 from forexgpt_core.errors import ForexGPTError
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
     @live.command(epilog="Example: forexgpt live status --json")
     def status(as_json: JsonFlag = False) -> None:
         """Show what is deployed, its state, positions and orders."""
-        platform = prepared()
+        platform = Platform.prepared()
         rows = [session.status() for session in (*active_sessions(platform), *replaced_sessions(platform))]
         if as_json:
             print_json(rows)
@@ -46,7 +47,7 @@ def register(app: typer.Typer) -> None:
     @live.command("flatten", epilog="Example: forexgpt live flatten --reason 'central bank in an hour'")
     def flatten_(reason: Reason, symbol: Scope = "") -> None:
         """Close open positions at the next bar, in whatever trading state."""
-        platform = prepared()
+        platform = Platform.prepared()
         wanted = instrument(symbol).symbol if symbol else None
         sessions = [*active_sessions(platform), *replaced_sessions(platform)]
         chosen = [session for session in sessions if wanted in (None, session.deployment.symbol)]
@@ -64,7 +65,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _set(state: TradingState, reason: str, by: str, symbol: str) -> None:
-    platform = prepared()
+    platform = Platform.prepared()
     scope = instrument(symbol).symbol if symbol else "all"
     platform.trading_state.set(state, reason=reason, by=by, scope=scope)
     print(f"trading is {state} for {scope}: {reason}")

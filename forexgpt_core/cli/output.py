@@ -12,8 +12,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from forexgpt_core.composition import Platform
-
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 SymbolArgument = Annotated[str, typer.Argument(help="Currency pair, EURUSD or EUR/USD.", metavar="SYMBOL")]
 
@@ -54,13 +52,6 @@ def show(document: Mapping[str, object], *, as_json: bool) -> None:
         return
     for name, value in document.items():
         print(f"{name}: {_shown(value)}")
-
-
-def prepared() -> Platform:
-    """Return the platform of this environment with its stores created, so that a fresh home answers every verb."""
-    platform = Platform.from_environment()
-    platform.prepare()
-    return platform
 
 
 def say(message: str) -> None:

@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import typer
 
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, prepared, print_json, print_table
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, print_json, print_table
+from forexgpt_core.composition import Platform
 from forexgpt_core.errors import NotReady
 from forexgpt_core.readings import strategy_line
 
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: forexgpt pareto EURUSD --json")
     def pareto(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Show the newest Pareto front: each configuration on the part it was found on and on a later one."""
-        platform = prepared()
+        platform = Platform.prepared()
         settings = platform.pair(symbol)
         study = platform.studies.newest(settings.symbol, settings.timeframe)
         if study is None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, prepared, print_json, print_table
+from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table
+from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.instruments import INSTRUMENTS
 from forexgpt_core.errors import BadInput
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     @symbols.command("list", epilog="Example: forexgpt symbols list --json")
     def list_(as_json: JsonFlag = False) -> None:
         """List the known pairs, and which have candles or saved settings."""
-        platform = prepared()
+        platform = Platform.prepared()
         stored, saved = set(platform.lake.symbols("candles")), set(platform.pairs.symbols())
         rows = [
             {**asdict(pair), "candles": name in stored, "settings": name in saved} for name, pair in INSTRUMENTS.items()
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     @symbols.command("export", epilog="Example: forexgpt symbols export EURUSD > eurusd.yaml")
     def export(symbol: SymbolArgument) -> None:
         """Print a pair's settings as YAML."""
-        print(prepared().pair(symbol).to_yaml(), end="")
+        print(Platform.prepared().pair(symbol).to_yaml(), end="")
 
     @symbols.command("import", epilog="Example: forexgpt symbols import eurusd.yaml")
     def import_(
@@ -42,5 +43,5 @@ def register(app: typer.Typer) -> None:
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"cannot read settings from {file}: {getattr(error, 'strerror', None) or error}") from None
         settings = SymbolSettings.from_yaml(text)
-        version = prepared().pairs.save(settings, by=by)
+        version = Platform.prepared().pairs.save(settings, by=by)
         print(f"{settings.symbol} settings {settings.hash12} saved as version {version}")

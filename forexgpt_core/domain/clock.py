@@ -114,6 +114,17 @@ def bar_close(open_utc: Times, timeframe: Timeframe) -> Times:
     return np.asarray(np.add(np.asarray(open_utc, dtype="datetime64[us]"), np.timedelta64(timeframe.seconds, "s")))
 
 
+def closes_at(moment: datetime, timeframe: Timeframe) -> bool:
+    """Return whether a bar of the FX week closes at exactly this moment.
+
+    >>> friday = datetime(2018, 7, 6, 17, tzinfo=NEW_YORK)
+    >>> closes_at(friday, Timeframe.W1), closes_at(friday + timedelta(hours=1), Timeframe.H1)
+    (True, False)
+    """
+    last = np.array([to_utc(moment - timedelta(microseconds=1))])
+    return bool(in_fx_week(last)[0] and bar_close(bar_open(last, timeframe), timeframe)[0] == to_utc(moment))
+
+
 def slot(ts_utc: Times, timeframe: Timeframe) -> Ints:
     """Return the running number of each time's bar, counting FX-week bars only; consecutive bars differ by 1.
 
