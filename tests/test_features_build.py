@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -265,14 +264,10 @@ def test_names_carry_window_and_timeframe() -> None:
     ]
 
 
-def test_real_candles_are_covered_but_for_the_warm_up_and_built_in_a_moment() -> None:
+def test_real_candles_are_covered_but_for_the_warm_up() -> None:
     if not SHARED.exists():
         pytest.skip(f"real candles are not at {SHARED.name} beside the project")
     candles = pl.read_parquet(SHARED)
-    build_features(candles.head(100), H1, RECIPE)
-    started = perf_counter()
     built = build_features(candles, H1, RECIPE)
-    seconds = perf_counter() - started
     finite = built.select(pl.all_horizontal(pl.exclude("ts_utc").is_finite())).to_series()
     assert finite.to_numpy()[900:].all()
-    assert seconds < 2.0, "a tenth of a second alone; the machine may be busy"
