@@ -61,6 +61,13 @@ def test_what_yaml_leaves_out_has_its_default() -> None:
     assert nested.costs == Costs(spread_pips=2.0)
 
 
+def test_a_day_may_be_written_without_quotes() -> None:
+    for text in ("2018-01-31", "'2018-01-31'"):
+        settings = SymbolSettings.from_yaml(f"symbol: EURUSD\nsource: {{start: {text}}}\n")
+        assert settings.source.start == "2018-01-31"
+        assert SymbolSettings.from_yaml(settings.to_yaml()) == settings
+
+
 def test_money_of_yen_pairs_is_in_yen() -> None:
     from forexgpt_core.strategy.config import StrategyConfig
     from forexgpt_core.strategy.sizing import lots_for
@@ -104,6 +111,7 @@ def test_money_of_yen_pairs_is_in_yen() -> None:
         ("symbol: EURUSD\nrecipe: {start: 2020-01-01}", "'recipe.start' must hold text, numbers"),
         ("symbol: EURUSD\nsource: {kind: file}", "source.path belongs to kind 'file'"),
         ("symbol: EURUSD\nsource: {kind: files}", "unknown source.kind 'files'; did you mean 'file'?"),
+        ("symbol: EURUSD\nsource: {start: 2018-13}", "source.start must be a day such as 2018-01-31, was '2018-13'"),
         ("symbol: EURUSD\nhold_back_bars: -1", "hold_back_bars and seed must be 0 or more"),
         ("symbol: EURUSD\ndrift: {drifted_share: 0}", "drift.drifted_share"),
         ("costs: {}", "symbol settings must have the setting 'symbol'"),

@@ -1,6 +1,6 @@
 """The port behind which every provider of candles stands."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import polars as pl
@@ -13,9 +13,12 @@ class CandleSource(Protocol):
 
     Attributes:
         archive: True for a history that ends somewhere, so its age against the clock means nothing.
+        chunk: longest range to ask for in one call, so that a long download is kept piece by piece; None where one call
+            gives everything.
     """
 
     archive: bool
+    chunk: timedelta | None
 
     def fetch(
         self, symbol: str, timeframe: Timeframe, *, since_utc: datetime | None, until_utc: datetime | None

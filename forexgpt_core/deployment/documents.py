@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from forexgpt_core.errors import BadInput
@@ -98,6 +99,8 @@ def _value(hint: object, value: object, where: str) -> object:
 def _scalar(hint: object, value: object, where: str) -> object:
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str and type(value) is date:
+        return value.isoformat()  # YAML reads an unquoted 2018-01-31 as a date
     if hint is float and is_number:
         return _finite(float(typing.cast(float, value)), where)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 import yaml
 
@@ -39,17 +40,21 @@ class Source(_Group):
         kind: "sample" (the hourly EURUSD of the backtesting package), "file" (a CSV or Parquet file), "none".
         path: of the file, None otherwise.
         timezone: IANA zone of times in the file that carry none; None where they say it themselves.
+        start: first day wanted of a provider's history, as YYYY-MM-DD; None where the source begins by itself.
     """
 
     kind: str = "none"
     path: str | None = None
     timezone: str | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in SOURCES:
             raise BadInput(f"unknown source.kind '{self.kind}'{suggestion(self.kind, SOURCES)}")
         if (self.kind == "file") != (self.path is not None):
             raise BadInput(f"source.path belongs to kind 'file' and only there; kind is '{self.kind}'")
+        if self.start is not None:
+            _check_day("source.start", self.start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +195,13 @@ def _in_quote_currency(document: object) -> object:
     if isinstance(costs, Mapping):
         costs = {"commission_per_lot": _YEN * Costs().commission_per_lot, **costs}
     return {"cash": _YEN * _CASH, **document, "costs": costs}
+
+
+def _check_day(name: str, value: str) -> None:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        raise BadInput(f"{name} must be a day such as 2018-01-31, was '{value}'") from None
 
 
 def _check_symbol(symbol: str) -> None:

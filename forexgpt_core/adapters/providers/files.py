@@ -34,6 +34,7 @@ class FileSource:
     """
 
     archive = True
+    chunk = None
 
     def __init__(self, path: Path, timezone: str | None = None) -> None:
         """Remember the file; it is read at each fetch.

@@ -26,6 +26,7 @@ class SampleSource:
     """
 
     archive = True
+    chunk = None
 
     def fetch(
         self, symbol: str, timeframe: Timeframe, *, since_utc: datetime | None, until_utc: datetime | None
