@@ -1,6 +1,6 @@
 """The hourly EURUSD candles that ship inside the `backtesting` package: real data on every machine, offline."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class SampleSource:
     """
 
     archive = True
-    chunk = None
+    chunk: timedelta | None = None
 
     def fetch(
         self, symbol: str, timeframe: Timeframe, *, since_utc: datetime | None, until_utc: datetime | None
