@@ -34,7 +34,7 @@ def measure(only: set[str] | None = None) -> list[Measurement]:
     newest = [Windows(arrays=arrays, rows=np.array([row])) for row in range(_BARS - _REPEATS, _BARS)]
     with tempfile.TemporaryDirectory() as folder:
         store, calibrations, worst, notes = BundleStore(Path(folder) / "bundles"), {}, 0.0, []
-        recipe_json = Recipe().to_json()
+        recipe_json = Recipe.usual().to_json()
         for family in FAMILIES:
             forecaster = new_forecaster(family).fit(parts.train, parts.valid, run=FitRun(seed=1, folder=Path(folder)))
             written = write_model_bundle(

@@ -8,7 +8,7 @@ from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import Source
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
-from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.features.recipe import DEFAULT_TIMEFRAMES
 
 
 def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[str, object]:
@@ -52,7 +52,7 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
 
 def _recipe_from(frame: Timeframe) -> dict[str, object]:
     """Return a recipe of the base timeframe and the usual ones above it; the usual one begins at H1."""
-    above = [t.value for t in Recipe().timeframes if t.seconds > frame.seconds]
+    above = [t.value for t in DEFAULT_TIMEFRAMES if t.seconds > frame.seconds]
     return {"timeframes": [frame.value, *above]}
 
 

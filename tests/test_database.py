@@ -141,9 +141,8 @@ def test_settings_are_versions_and_equal_ones_are_not_stored_twice(database: Dat
     assert repository.load("eur/usd") == first
     assert repository.save(first, by="ann") == 1
     assert repository.save(first, by="bob") == 1
-    second = replace(
-        first, cash=5_000.0, recipe={"rsi_bars": 9, "timeframes": ["H1", "H4"]}, costs=Costs(spread_pips=0.3)
-    )
+    recipe = {"indicators": {"rsi": {"bars": 9}}, "timeframes": ["H1", "H4"]}
+    second = replace(first, cash=5_000.0, recipe=recipe, costs=Costs(spread_pips=0.3))
     assert repository.save(second, by="bob") == 2
     assert repository.load("EURUSD") == second
     assert [(saved.version, saved.saved_by, saved.settings) for saved in repository.history("EURUSD")] == [

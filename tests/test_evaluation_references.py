@@ -22,7 +22,7 @@ from forexgpt_core.models.forecaster import FitRun
 def test_the_time_of_day_is_worth_something_and_the_plainer_walks_show_it(tmp_path: Path) -> None:
     raw = SampleSource().fetch("EURUSD", Timeframe.H1, since_utc=None, until_utc=None)
     bars = clean(raw, Timeframe.H1).bars
-    recipe = Recipe(timeframes=(Timeframe.H1,))
+    recipe = Recipe.usual(["H1"])
     arrays = market_arrays("EURUSD", Timeframe.H1, bars, build_features(bars, Timeframe.H1, recipe), (1, 4, 24))
     parts = evidence_parts(usable(arrays, matured=True), SplitShares())
     run = FitRun(seed=1, folder=tmp_path)

@@ -15,7 +15,7 @@ from forexgpt_core.features.recipe import Recipe
 @pytest.fixture(scope="module")
 def real() -> pl.DataFrame:
     raw = SampleSource().fetch("EURUSD", Timeframe.H1, since_utc=None, until_utc=None)
-    return build_features(clean(raw, Timeframe.H1).bars, Timeframe.H1, Recipe())
+    return build_features(clean(raw, Timeframe.H1).bars, Timeframe.H1, Recipe.usual())
 
 
 def test_real_features_are_lawful(real: pl.DataFrame) -> None:

@@ -111,7 +111,7 @@ def calibrated(store: BundleStore, parts: Parts, family: str, recipe: Recipe) ->
 
 @pytest.fixture(scope="module")
 def members(store: BundleStore, parts: Parts) -> dict[str, Bundle]:
-    return {family: calibrated(store, parts, family, Recipe()) for family in FAMILIES}
+    return {family: calibrated(store, parts, family, Recipe.usual()) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def written(
         "members": {family: (one.kind, one.hash12) for family, one in members.items()},
         "weights": weights,
         "recalibrator": recalibrator,
-        "recipe_json": Recipe().to_json(),
+        "recipe_json": Recipe.usual().to_json(),
         "metadata": {},
         **changes,
     }
@@ -157,7 +157,7 @@ class TestCalibratedModel:
 
     def test_an_altered_parent_is_refused(self, tmp_path: Path, parts: Parts) -> None:
         own = BundleStore(tmp_path)
-        bundle = calibrated(own, parts, "random_walk", Recipe())
+        bundle = calibrated(own, parts, "random_walk", Recipe.usual())
         model = load_calibrated(own, "EURUSD", "H1", bundle.kind, bundle.hash12).model.bundle
         (model.path / "config.json").write_text("{}")
         with pytest.raises(BundleError, match=r"'config.json'"):
@@ -172,7 +172,7 @@ class TestEnsemble:
         np.testing.assert_allclose(given.quantiles, expected.quantiles, rtol=1e-12)
         assert given.family == "ensemble"
         assert ensemble.horizons_bars == HORIZONS
-        assert ensemble.recipe == Recipe()
+        assert ensemble.recipe == Recipe.usual()
 
     def test_the_same_ensemble_is_the_same_bundle(
         self,
@@ -205,7 +205,7 @@ class TestEnsemble:
     def test_a_member_of_another_recipe_is_refused(
         self, store: BundleStore, members: dict[str, Bundle], recalibrator: ConformalCalibrator, parts: Parts
     ) -> None:
-        stranger = calibrated(store, parts, "random_walk", Recipe(rsi_bars=21))
+        stranger = calibrated(store, parts, "random_walk", Recipe.from_document({"indicators": {"rsi": {"bars": 21}}}))
         bundle = written(store, {**members, "random_walk": stranger}, recalibrator)
         with pytest.raises(BundleError, match="member random_walk was trained on features of another recipe"):
             EnsembleForecaster.load(store, "EURUSD", "H1", bundle.hash12)

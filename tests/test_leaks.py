@@ -16,7 +16,8 @@ from forexgpt_core.features.leaks import LeakFound, find_leaks, require_no_leaks
 from forexgpt_core.features.recipe import Recipe
 
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
-RECIPE = Recipe()
+RECIPE = Recipe.usual()
+SOME = Recipe.from_document({"timeframes": ["H4"], "indicators": {"ohlc": {}, "rsi": {}}})
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -78,9 +79,7 @@ def test_the_default_recipe_is_honest_after_its_daily_warm_up() -> None:
 @given(seed=seeds, bars=st.integers(200, 600))
 def test_a_planted_leak_is_caught_alone_among_honest_columns(name: str, seed: int, bars: int) -> None:
     def build(candles: pl.DataFrame) -> pl.DataFrame:
-        return build_features(candles, H1, Recipe(timeframes=(H4,), calendar=False)).with_columns(
-            LEAKS[name](candles).alias(name)
-        )
+        return build_features(candles, H1, SOME).with_columns(LEAKS[name](candles).alias(name))
 
     leaks = find_leaks(build, random_walk(bars, seed), seed=seed)
     assert {leak.column for leak in leaks} == {name}

@@ -128,7 +128,7 @@ def test_the_data_of_a_result_are_the_candles_its_features_were_built_from(home:
 
 
 def test_features_of_another_recipe_are_refused_before_anything_is_trained(home: Home) -> None:
-    home.change(recipe={"timeframes": ["H1"], "ewma_decay": 0.97})  # the columns keep their names
+    home.change(recipe={"timeframes": ["H1"], "min_coverage": 0.2})  # the columns stay the same
     with pytest.raises(RunFailed, match=r"built by the recipe .* run 'forexgpt features build GBPUSD'"):
         home.run("linear_model")
     home.run("features", "linear_model")

@@ -107,7 +107,8 @@ def test_money_of_yen_pairs_is_in_yen() -> None:
         ("symbol: EURUSD\nfamilies: [random_walk, linear, linear]", "each one once"),
         ("symbol: EURUSD\nfamily_options: {bosting: {}}", "unknown family 'bosting'"),
         ("symbol: EURUSD\nfamily_options: {boosting: 3}", "'family_options.boosting' must be a mapping"),
-        ("symbol: EURUSD\nrecipe: {rsi_bar: 3}", "unknown recipe setting 'rsi_bar'; did you mean"),
+        ("symbol: EURUSD\nrecipe: {indicator: {}}", "unknown recipe setting 'indicator'; did you mean 'indicators'"),
+        ("symbol: EURUSD\nrecipe: {indicators: {rsj: {}}}", "unknown indicator 'rsj'; did you mean 'rsi'"),
         ("symbol: EURUSD\nrecipe: {start: 2020-01-01}", "'recipe.start' must hold text, numbers"),
         ("symbol: EURUSD\nsource: {kind: file}", "source.path belongs to kind 'file'"),
         ("symbol: EURUSD\nsource: {kind: files}", "unknown source.kind 'files'; did you mean 'file'?"),
@@ -143,7 +144,7 @@ def test_every_setting_is_part_of_the_hash() -> None:
     others = [
         replace(base, cash=1.0),
         replace(base, drift=DriftSettings(current_bars=99)),
-        replace(base, recipe={"rsi_bars": 9}),
+        replace(base, recipe={"indicators": {"rsi": {"bars": 9}}}),
         replace(base, hold_back_bars=1),
         default_settings("USDJPY"),
     ]

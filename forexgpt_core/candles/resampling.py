@@ -4,10 +4,13 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from forexgpt_core.domain.bars import ASK_PRICES, SCHEMA
-from forexgpt_core.domain.clock import Timeframe, bar_close, bar_open, in_fx_week, to_utc
+from forexgpt_core.domain.bars import ASK_PRICES, PRICES, SCHEMA
+from forexgpt_core.domain.clock import Ints, Timeframe, bar_close, expected_opens, to_utc
 from forexgpt_core.errors import BadInput
+
+Floats = NDArray[np.float64]
 
 
 def resample(
@@ -32,28 +35,36 @@ def resample(
     if target.seconds < source.seconds:
         raise BadInput(f"cannot build {target} bars from {source} bars: the target must be the longer of the two")
     columns = [*SCHEMA, *(c for c in ASK_PRICES if c in bars.columns)]
-    if bars.is_empty():
+    if bars.is_empty() or target == source:
         return bars.select(columns)
     ts = bars["ts_utc"].to_numpy().astype("datetime64[us]")
-    if not in_fx_week(ts).all():
-        raise BadInput(f"{int((~in_fx_week(ts)).sum())} bars lie outside the FX week: clean the bars before resampling")
     known = bar_close(ts[-1:], source)[0] if known_until_utc is None else to_utc(known_until_utc)
-    opens = bar_open(ts, target)
-    closed = int(np.searchsorted(bar_close(opens, target), known, side="right"))  # opens never decrease
-    stamped = bars.head(closed).with_columns(
-        pl.Series("ts_utc", opens[:closed], dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
-    )
-    return stamped.group_by("ts_utc", maintain_order=True).agg(_aggregates(columns)).select(columns)
+    opens = expected_opens(ts[0], ts[-1], target)
+    closes = bar_close(opens, target)
+    starts, ends = (np.searchsorted(ts, edges, side="left") for edges in (opens, closes))
+    outside = bars.height - int((ends - starts).sum())
+    if outside:
+        raise BadInput(f"{outside} bars lie outside the FX week: clean the bars before resampling")
+    made = (ends > starts) & (closes <= known)
+    last = int(ends[made][-1]) if made.any() else 0
+    parts = {name: bars[name].head(last).to_numpy() for name in columns[1:]}
+    table = {"ts_utc": pl.Series(opens[made], dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")}
+    for name, values in parts.items():
+        joined = pl.Series(_joined(name.removeprefix("ask_"), values, starts[made]))
+        table[name] = joined if name in PRICES else joined.fill_nan(None)
+    return pl.DataFrame(table)
 
 
-def _aggregates(columns: list[str]) -> list[pl.Expr]:
-    volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum()).alias("volume")
-    return [volume, *(_RULES[name.removeprefix("ask_")](name) for name in columns if name not in ("ts_utc", "volume"))]
-
-
-_RULES = {
-    "open": lambda name: pl.col(name).first(),
-    "high": lambda name: pl.col(name).max(),
-    "low": lambda name: pl.col(name).min(),
-    "close": lambda name: pl.col(name).last(),
-}
+def _joined(rule: str, values: Floats, starts: Ints) -> Floats:
+    """Return one value per bar out of the parts that begin at `starts`: first open, highest high and so on."""
+    if not starts.size:
+        return values
+    if rule == "open":
+        return np.asarray(values[starts])
+    if rule == "close":
+        return np.asarray(values[np.append(starts[1:], values.size) - 1])
+    if rule == "volume":
+        given = ~np.isnan(values)
+        total = np.add.reduceat(np.where(given, values, 0.0), starts)
+        return np.where(np.logical_or.reduceat(given, starts), total, np.nan)
+    return np.asarray({"high": np.fmax, "low": np.fmin}[rule].reduceat(values, starts))

@@ -132,7 +132,8 @@ class SymbolSettings:
             raise BadInput("hold_back_bars and seed must be 0 or more and cash above 0")
         for name in ("family_options", "recipe"):  # copied, so nobody changes frozen settings from outside
             object.__setattr__(self, name, plain(getattr(self, name), name))
-        Recipe.from_json(json.dumps(self.recipe))
+        if self.recipe:  # the usual one is lawful, and checking one imports the indicators
+            Recipe.from_json(json.dumps(self.recipe))
 
     @property
     def hash12(self) -> str:

@@ -1,34 +1,35 @@
 """Feature rows of a pair: row i reads what is known at the close of base bar i and nothing later."""
 
+from datetime import datetime
+
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from forexgpt_core.candles.resampling import resample
-from forexgpt_core.domain.bars import SCHEMA, require_bars
-from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.features.calendar import calendar
-from forexgpt_core.features.indicators import (
-    Prices,
-    bollinger,
-    directional_movement,
-    relative_atr,
-    relative_macd,
-    relative_ohlc,
-    relative_strength,
-)
-from forexgpt_core.features.multi_timeframe import newest_closed, seen_from
+from forexgpt_core.domain.bars import ASK_PRICES, SCHEMA, require_bars
+from forexgpt_core.domain.clock import Timeframe, Times, bar_close, from_utc, slot, slot_open
+from forexgpt_core.features.indicator import Bars, Columns, Floats
+from forexgpt_core.features.inputs import FeatureInputs
+from forexgpt_core.features.multi_timeframe import first_rows, seen_rows, spread_over
 from forexgpt_core.features.recipe import Recipe
-from forexgpt_core.features.volatility import ewma_volatility, realised_volatility
-
-Columns = dict[str, NDArray[np.float64]]
 
 
-def build_features(candles: pl.DataFrame, timeframe: Timeframe, recipe: Recipe) -> pl.DataFrame:
+def build_features(
+    candles: pl.DataFrame,
+    timeframe: Timeframe,
+    recipe: Recipe,
+    *,
+    inputs: FeatureInputs | None = None,
+    since_utc: datetime | None = None,
+) -> pl.DataFrame:
     """Return the recipe's columns, row for row the bars of `candles`.
 
     Args:
-        candles: lawful bars (see `domain.bars`) of the base timeframe, inside the FX week.
+        candles: lawful bars (see `domain.bars`) of the base timeframe, inside the FX week; the whole history, so that
+            every indicator begins where it began before.
+        inputs: other pairs and the economic calendar, where the recipe reads them.
+        since_utc: build only the rows from this open on. They equal those of a full build to 1e-9, at a cost that
+            hardly depends on the length of the history.
 
     Returns:
         `ts_utc` and float64 columns such as `rsi_14_h4`, NaN while an indicator warms up. A column of a higher
@@ -36,37 +37,90 @@ def build_features(candles: pl.DataFrame, timeframe: Timeframe, recipe: Recipe) 
 
     Raises:
         BadInput: the candles are not lawful, or the recipe names a timeframe below the base.
+        NotReady: the recipe reads a pair or a calendar that `inputs` lacks.
     """
     recipe.require_base(timeframe)
-    bars = require_bars(candles).select(list(SCHEMA))
-    ts = bars["ts_utc"].to_numpy().astype("datetime64[us]")
-    columns: Columns = calendar(ts) if recipe.calendar else {}
-    for higher in recipe.timeframes:
-        own = bars if higher == timeframe else resample(bars, timeframe, higher)
-        built = _indicators(Prices.of(own), recipe)
-        if higher != timeframe:
-            positions = newest_closed(ts, timeframe, own["ts_utc"].to_numpy(), higher)
-            built = {name: seen_from(values, positions) for name, values in built.items()}
-        columns |= {f"{name}_{higher.lower()}": values for name, values in built.items()}
-    return pl.DataFrame({"ts_utc": bars["ts_utc"], **columns})
+    inputs = inputs or FeatureInputs()
+    inputs.require(recipe)
+    first = 0 if since_utc is None else int(candles["ts_utc"].search_sorted(since_utc))
+    require_bars(candles.slice(first))
+    frames = _Frames(candles, timeframe, inputs)
+    columns = _of_the_bars_themselves(frames, recipe, first)
+    for frame in recipe.timeframes:
+        columns |= _of_timeframe(frames, recipe, frame, first)
+    return pl.DataFrame({"ts_utc": candles["ts_utc"].slice(first), **columns})
 
 
-def _indicators(prices: Prices, recipe: Recipe) -> Columns:
+def _of_the_bars_themselves(frames: "_Frames", recipe: Recipe, first: int) -> Columns:
+    own = [choice for choice in recipe.choices if choice.definition.per_row]
+    if not own:
+        return {}
+    start = max(0, first - 1)  # what speaks of a bar may look at the one before
+    bars = frames.bars(frames.table(frames.base, start), frames.base, ())
     columns: Columns = {}
-    if recipe.ohlc:
-        columns |= relative_ohlc(prices, recipe.atr_bars)
-    if recipe.volatility:
-        bars = recipe.volatility_bars
-        columns[f"volatility_{bars}"] = realised_volatility(prices.close, bars)
-        columns["ewma_volatility"] = ewma_volatility(prices.close, recipe.ewma_decay, bars)
-    if recipe.rsi:
-        columns |= relative_strength(prices, recipe.rsi_bars)
-    if recipe.atr:
-        columns |= relative_atr(prices, recipe.atr_bars)
-    if recipe.macd:
-        columns |= relative_macd(prices, *recipe.macd_bars)
-    if recipe.bollinger:
-        columns |= bollinger(prices, recipe.bollinger_bars)
-    if recipe.adx:
-        columns |= directional_movement(prices, recipe.adx_bars)
+    for choice in own:
+        columns |= choice.definition.columns(bars, choice.values)
+    return {name: values[first - start :] for name, values in columns.items()}
+
+
+def _of_timeframe(frames: "_Frames", recipe: Recipe, frame: Timeframe, first: int) -> Columns:
+    table = frames.deep_enough(frame, first, recipe.memory_bars(frame))
+    bars = frames.bars(table, frame, recipe.pairs)
+    closes = bar_close(frames.base_opens[first:], frames.base)
+    base = frame == frames.base
+    seen = None if base else seen_rows(first_rows(bar_close(bars.ts_utc, frame), closes), closes.size)
+    columns: Columns = {}
+    for choice in recipe.on(frame):
+        for name, values in choice.definition.columns(bars, choice.values, choice.pairs).items():
+            shown = values[values.size - closes.size :] if seen is None else spread_over(values, seen)
+            columns[f"{name}_{frame.lower()}"] = shown
     return columns
+
+
+class _Frames:
+    """The closed bars of every timeframe of one history."""
+
+    def __init__(self, candles: pl.DataFrame, base: Timeframe, inputs: FeatureInputs) -> None:
+        self.candles = candles.select(*SCHEMA, *(name for name in ASK_PRICES if name in candles.columns))
+        self.base, self.inputs = base, inputs
+        self.base_opens: Times = self.candles["ts_utc"].to_numpy().astype("datetime64[us]")
+        self.known = from_utc(bar_close(self.base_opens[-1:], base)[0]) if self.base_opens.size else None
+
+    def deep_enough(self, frame: Timeframe, first: int, memory: int) -> pl.DataFrame:
+        """Return the bars of a timeframe from so far back that base rows from `first` on have their full values.
+
+        That is `memory` bars that moved before the newest one such a row sees: what stands still makes nothing fade.
+        """
+        depth = memory + memory // 4 + 16
+        while first:
+            start = self._row_before(frame, first, depth)
+            table = self.table(frame, start)
+            seen = int(np.searchsorted(table["ts_utc"].to_numpy(), self.base_opens[first]))
+            moved = np.count_nonzero(np.diff(table["close"].to_numpy()[:seen]))
+            if moved > memory or not start:
+                return table
+            depth *= 2
+        return self.table(frame, 0)
+
+    def _row_before(self, frame: Timeframe, first: int, bars: int) -> int:
+        """Return the first base row of the bar that lies about `bars` bars of the FX week before row `first`."""
+        opens = slot_open(slot(self.base_opens[first : first + 1], frame) - bars, frame)
+        return int(np.searchsorted(self.base_opens, opens[0]))
+
+    def table(self, frame: Timeframe, start: int) -> pl.DataFrame:
+        """Return the bars of a timeframe made of the base rows from `start` on, where one of its bars begins."""
+        return resample(self.candles.slice(start), self.base, frame, known_until_utc=self.known)
+
+    def bars(self, table: pl.DataFrame, frame: Timeframe, pairs: tuple[str, ...]) -> Bars:
+        """Return a table as arrays, with the closes of other pairs beside them."""
+        others = {pair: self._close_beside(table["ts_utc"], pair, frame) for pair in pairs}
+        return Bars(table, frame, symbol=self.inputs.symbol, others=others, events=self.inputs.events)
+
+    def _close_beside(self, opens: pl.Series, pair: str, frame: Timeframe) -> Floats:
+        """Return another pair's closes of the bars with these opens, NaN where it has none."""
+        bars = self.inputs.pairs[pair].filter(pl.col("ts_utc") >= opens.min())
+        other = resample(require_bars(bars), self.base, frame, known_until_utc=self.known)
+        beside = pl.DataFrame({"ts_utc": opens}).join(
+            other.select("ts_utc", "close"), on="ts_utc", how="left", maintain_order="left"
+        )
+        return beside["close"].fill_null(float("nan")).to_numpy()

@@ -23,3 +23,32 @@ def seen_from(values: Floats, positions: Ints) -> Floats:
     """Return the higher bars' values at `positions`, NaN where there is none (-1)."""
     padded = np.append(values, np.nan)  # position -1 is the last entry
     return np.asarray(padded[positions])
+
+
+def first_rows(higher_close_utc: Times, base_close_utc: Times) -> Ints:
+    """Return, for each higher bar, the first base row that sees it: the first to close when it has closed, or later.
+
+    Args:
+        higher_close_utc: (m,) increasing.
+        base_close_utc: (n,) increasing.
+    """
+    return np.asarray(np.searchsorted(base_close_utc, higher_close_utc, side="left"), dtype=np.int64)
+
+
+def seen_rows(first: Ints, rows: int) -> Ints:
+    """Return how many of `rows` base rows see no higher bar, and how many see each; (m + 1,) summing to `rows`.
+
+    Args:
+        first: (m,) from `first_rows`.
+    """
+    return np.diff(np.concatenate([[0], np.minimum(first, rows), [rows]]))
+
+
+def spread_over(values: Floats, seen: Ints) -> Floats:
+    """Return, for each base row, the value of the newest higher bar it sees; NaN before the first.
+
+    Args:
+        values: (m,).
+        seen: (m + 1,) from `seen_rows`.
+    """
+    return np.repeat(np.concatenate([[np.nan], values]), seen)

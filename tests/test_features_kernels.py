@@ -1,0 +1,122 @@
+"""The compiled windows against their formulas, and their independence of where history starts."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from forexgpt_core.features.kernels import (
+    carry_forward,
+    rolling_covariance,
+    rolling_line,
+    rolling_moments,
+    rolling_rank,
+    rolling_sum,
+    smoothed,
+)
+
+Floats = NDArray[np.float64]
+LAWS = settings(deadline=None, max_examples=60)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def walk(n: int, seed: int, level: float = 1.1) -> Floats:
+    return level * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 1e-4, n)))
+
+
+def lead(bars: int, values: Floats) -> Floats:
+    return np.concatenate([np.full(min(bars - 1, values.size + bars - 1), np.nan), values])
+
+
+@LAWS
+@given(seed=SEEDS, n=st.integers(0, 80), bars=st.integers(2, 30))
+def test_windows_are_their_formulas(seed: int, n: int, bars: int) -> None:
+    x, y = walk(n, seed), walk(n, seed + 1)
+    if n < bars:
+        for out in (rolling_sum(x, bars), *rolling_moments(x, bars, 4), *rolling_line(x, bars), rolling_rank(x, bars)):
+            assert out.shape == (n,)
+            assert np.isnan(out).all()
+        return
+    a, b = sliding_window_view(x, bars), sliding_window_view(y, bars)
+    close = {"rtol": 1e-9, "atol": 1e-18}
+    np.testing.assert_allclose(rolling_sum(x, bars), lead(bars, a.sum(axis=1)), rtol=1e-13)
+    around = a - a.mean(axis=1, keepdims=True)
+    mean, second, third, fourth = rolling_moments(x, bars, 4)
+    np.testing.assert_allclose(mean, lead(bars, a.mean(axis=1)), rtol=1e-13)
+    np.testing.assert_allclose(second, lead(bars, (around**2).mean(axis=1)), **close)
+    np.testing.assert_allclose(third, lead(bars, (around**3).mean(axis=1)), rtol=1e-6, atol=1e-20)
+    np.testing.assert_allclose(fourth, lead(bars, (around**4).mean(axis=1)), rtol=1e-6, atol=1e-24)
+    both, first, other = rolling_covariance(x, y, bars)
+    beside = b - b.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(both, lead(bars, (around * beside).mean(axis=1)), rtol=1e-7, atol=1e-17)
+    np.testing.assert_allclose(first, second, **close)
+    np.testing.assert_allclose(other, rolling_moments(y, bars, 2)[1], **close)
+    place = np.arange(bars) - (bars - 1) / 2
+    slope = around @ place / (place**2).sum()
+    end, found, r2 = rolling_line(x, bars)
+    np.testing.assert_allclose(found, lead(bars, slope), rtol=1e-7, atol=1e-15)
+    np.testing.assert_allclose(end, lead(bars, a.mean(axis=1) + slope * (bars - 1) / 2), rtol=1e-13)
+    left = around - slope[:, None] * place
+    expected = 1 - (left**2).sum(axis=1) / (around**2).sum(axis=1)
+    np.testing.assert_allclose(r2, lead(bars, expected), rtol=1e-6, atol=1e-9)
+    rank = (a[:, :-1] < a[:, -1:]).sum(axis=1) + 0.5 * (a[:, :-1] == a[:, -1:]).sum(axis=1)
+    np.testing.assert_allclose(rolling_rank(x, bars), lead(bars, rank / (bars - 1)), rtol=1e-13)
+
+
+@LAWS
+@given(seed=SEEDS, bars=st.integers(2, 60), start=st.integers(1, 200))
+def test_a_window_has_the_same_value_wherever_history_starts(seed: int, bars: int, start: int) -> None:
+    x = walk(400, seed)
+    for kernel in (rolling_sum, lambda v, n: rolling_moments(v, n, 2)[1], lambda v, n: rolling_line(v, n)[0]):
+        whole, later = kernel(x, bars), kernel(x[start:], bars)
+        np.testing.assert_allclose(later[bars:], whole[start + bars :], rtol=1e-11)
+
+
+def test_a_running_sum_would_not_pass_where_these_do() -> None:
+    """After a large value has left, a running sum keeps its rounding error for ever: why these kernels are our own."""
+    x = np.concatenate([[1e12], np.full(200, 1e-6)])
+    running = np.cumsum(x)[20:] - np.cumsum(x)[:-20]
+    assert abs(running[-1] / 2e-5 - 1) > 0.1
+    assert rolling_sum(x, 20)[-1] == pytest.approx(2e-5, rel=1e-12)
+
+
+@LAWS
+@given(seed=SEEDS, bars=st.integers(2, 30), hole=st.integers(0, 79))
+def test_an_undefined_value_spoils_just_the_windows_that_hold_it(seed: int, bars: int, hole: int) -> None:
+    x = walk(80, seed)
+    holed = x.copy()
+    holed[hole] = np.nan
+    spoilt = np.zeros(80, dtype=np.bool_)
+    spoilt[hole : hole + bars] = True
+    spoilt[: bars - 1] = True
+    outs = (
+        rolling_sum(holed, bars),
+        *rolling_moments(holed, bars, 4),
+        *rolling_covariance(holed, x, bars),
+        *rolling_line(holed, bars),
+        rolling_rank(holed, bars),
+    )
+    for place, out in enumerate(outs):
+        if place == 7:
+            continue  # the variance of the other series does not read the hole
+        np.testing.assert_array_equal(np.isnan(out), spoilt)
+
+
+def test_what_stands_still_has_no_variance_slope_or_fit() -> None:
+    x = np.full(50, 1.2345678)
+    assert (rolling_moments(x, 7, 4)[1:, 6:] == 0).all()
+    assert (rolling_line(x, 7)[1:, 6:] == 0).all()
+
+
+def test_carrying_forward_ends_at_its_limit() -> None:
+    nan = np.nan
+    x = np.array([nan, 1.0, nan, nan, nan, 2.0, nan])
+    np.testing.assert_array_equal(carry_forward(x, 2), [nan, 1.0, 1.0, 1.0, nan, 2.0, 2.0])
+    np.testing.assert_array_equal(carry_forward(x, 0), x)
+
+
+def test_smoothing_skips_what_is_undefined() -> None:
+    nan = np.nan
+    np.testing.assert_allclose(smoothed(np.array([nan, 1.0, nan, 3.0]), 0.5), [nan, 1.0, nan, 2.0])
