@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
@@ -35,11 +35,17 @@ from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import NotReady, StoreError
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
+from forexgpt_core.features.inputs import FeatureInputs
 from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.features.table import Basis, FeatureTable
 from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.models.bundle import BundleStore
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
 from forexgpt_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from forexgpt_core.ensemble.inference import EnsembleForecaster
+    from forexgpt_core.live.forecasting import EnsembleSource
 
 REFERENCE = "random_walk"
 ENSEMBLE = "ensemble"
@@ -175,36 +181,68 @@ class Platform:
         return replace(settings, source=source)
 
     def recipe(self, settings: SymbolSettings) -> Recipe:
-        """Return the feature recipe of a pair."""
+        """Return the feature recipe of a pair's settings."""
         return Recipe.from_json(json.dumps(dict(settings.recipe)))
 
-    def store_features(self, settings: SymbolSettings, table: pl.DataFrame, candles_version: int) -> int:
-        """Store a pair's feature table with what it was built from, and return its version; equal ones stay as is."""
-        timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
-        notes = {"candles_version": str(candles_version), "recipe": recipe}
-        key = ("features", settings.symbol, timeframe)
-        if self.lake.exists(*key):
-            version = self.lake.version(*key)
-            same = notes.items() <= self.lake.notes(*key, version).items()
-            if same and self.lake.read(*key, version=version).equals(table):
-                return version  # so what stands on it stays current
-        return self.lake.replace(*key, table, metadata=notes)
+    def feature_table(self, settings: SymbolSettings) -> FeatureTable:
+        """Return the stored feature table of a pair."""
+        return FeatureTable(store=self.lake, symbol=settings.symbol, timeframe=Timeframe.parse(settings.timeframe))
+
+    def feature_basis(self, settings: SymbolSettings, recipe: Recipe | None = None) -> Basis:
+        """Return what a pair's features are to be built from now.
+
+        Args:
+            recipe: in place of that of the settings, for this once.
+
+        Raises:
+            NotReady: the pair, or one that the recipe reads, has no candles.
+        """
+        timeframe = Timeframe.parse(settings.timeframe)
+        wanted = recipe or self.recipe(settings)
+        return Basis(
+            recipe=wanted,
+            candles=self.lake.candles_version(settings.symbol, timeframe),
+            pairs={pair: self.lake.candles_version(pair, timeframe) for pair in wanted.pairs},
+            overridden=wanted != self.recipe(settings),
+        )
+
+    def feature_inputs(self, symbol: str, timeframe: Timeframe, basis: Basis) -> FeatureInputs:
+        """Return what the features of a pair read beside its own candles."""
+        bars = {pair: self.lake.candles(pair, timeframe, version=version) for pair, version in basis.pairs.items()}
+        return FeatureInputs(symbol=symbol, pairs=bars)
+
+    def forecast_source(self, ensemble: "EnsembleForecaster", symbol: str, timeframe: Timeframe) -> "EnsembleSource":
+        """Return an ensemble as a source of live forecasts, with the newest of what its features read besides."""
+        from forexgpt_core.live.forecasting import EnsembleSource
+
+        pairs = {pair: self.lake.candles_version(pair, timeframe) for pair in ensemble.recipe.pairs}
+        inputs = self.feature_inputs(symbol, timeframe, Basis(recipe=ensemble.recipe, candles=0, pairs=pairs))
+        return EnsembleSource(ensemble=ensemble, symbol=symbol, timeframe=timeframe, inputs=inputs)
+
+    def stored_recipe(self, settings: SymbolSettings) -> Recipe:
+        """Return the recipe that the pair's stored features were built by; see `pin`."""
+        return Recipe.from_json(self._feature_notes(settings)["recipe_json"])
 
     def pin(self, settings: SymbolSettings) -> DataPin:
         """Return the newest data of a pair: the features table and the candles it was built from.
 
         Raises:
-            NotReady: there are no features, or they were built by another recipe than the settings name now.
+            NotReady: there are no features, or they were built by another recipe than the settings name, other than by
+                a run that was told so.
         """
         timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
-        version = self.lake.version("features", settings.symbol, timeframe)
-        notes = self.lake.notes("features", settings.symbol, timeframe, version)
-        if notes.get("recipe") != recipe:
+        notes = self._feature_notes(settings)
+        if notes.get("recipe") != recipe and notes.get("overridden") != "True":
             raise NotReady(
                 f"features of {settings.symbol} {timeframe} were built by the recipe {notes.get('recipe')}, the"
                 f" settings say {recipe}: run 'forexgpt features build {settings.symbol}'"
             )
+        version = self.lake.version("features", settings.symbol, timeframe)
         return DataPin(candles=int(notes["candles_version"]), features=version)
+
+    def _feature_notes(self, settings: SymbolSettings) -> dict[str, str]:
+        key = ("features", settings.symbol, Timeframe.parse(settings.timeframe))
+        return self.lake.notes(*key, self.lake.version(*key))
 
     def arrays(self, symbol: str, timeframe: Timeframe, pin: DataPin, horizons_bars: tuple[int, ...]) -> MarketArrays:
         """Return a pair's history exactly as it was at recorded versions.

@@ -12,7 +12,6 @@ from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
 from forexgpt_core.domain.forecasts import LEVELS
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
-from forexgpt_core.live.forecasting import EnsembleSource
 from forexgpt_core.models.catalogue import FAMILIES
 
 
@@ -82,7 +81,7 @@ def forecast_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
     newest = platform.version(settings, ENSEMBLE, ENSEMBLE)
     loaded = EnsembleForecaster.load(platform.bundles, settings.symbol, settings.timeframe, newest.bundle_hash)
     bars = platform.lake.candles(settings.symbol, timeframe)
-    batch = EnsembleSource(ensemble=loaded, symbol=settings.symbol, timeframe=timeframe).forecast(bars)
+    batch = platform.forecast_source(loaded, settings.symbol, timeframe).forecast(bars)
     close = float(bars["close"][-1])
     prices = close * np.exp(batch.quantiles[0])
     return [

@@ -63,7 +63,7 @@ class LiveSession:
 
         d = self.deployment
         loaded = EnsembleForecaster.load(self.platform.bundles, d.symbol, d.timeframe, d.bundle_hash)
-        return EnsembleSource(ensemble=loaded, symbol=d.symbol, timeframe=Timeframe(d.timeframe))
+        return self.platform.forecast_source(loaded, d.symbol, Timeframe(d.timeframe))
 
     @cached_property
     def journal(self) -> DatabaseJournal:

@@ -135,10 +135,11 @@ def test_a_new_pair_with_bad_data_leaves_no_table(home: tuple[Platform, DagsterI
     assert evaluations(instance, FEATURES_CHECK, "GBPUSD") == []
 
 
-def with_tomorrow(candles: pl.DataFrame, timeframe: Timeframe, recipe: object) -> pl.DataFrame:
+def with_tomorrow(candles: pl.DataFrame, *arguments: object, **options: object) -> pl.DataFrame:
     """The real features and one more, which is what the models are asked to forecast."""
+    built = build_features(candles, *arguments, **options)
     future = (candles["close"].shift(-1) / candles["close"]).log()
-    return build_features(candles, timeframe, recipe).with_columns(tomorrow=future)
+    return built.with_columns(tomorrow=future.tail(built.height))
 
 
 def test_a_leak_canary_is_caught_by_name_and_nothing_is_written(

@@ -49,7 +49,7 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
         members={family: (f"{family}_calibration", version.bundle_hash) for family, version in judged.items()},
         weights=dict(zip(evidence.names, evidence.today, strict=True)),
         recalibrator=evidence.recalibrator,
-        recipe_json=platform.recipe(settings).to_json(),
+        recipe_json=platform.stored_recipe(settings).to_json(),
         metadata={"weighting": asdict(weighting), **platform.provenance()},
     )
     scores = [

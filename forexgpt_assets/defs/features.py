@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from time import perf_counter
+from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from forexgpt_assets.defs.candles import candles
 from forexgpt_assets.metadata import figures, picture, table
@@ -12,11 +14,24 @@ from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.features.build import build_features
-from forexgpt_core.features.leaks import find_leaks
+from forexgpt_core.features.leaks import recipe_leaks
 from forexgpt_core.features.quality import judge_features, summarise_features
+from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.features.table import KIND, Basis, well_covered
 
 NO_LEAK = "features_never_see_the_future"
 LAWFUL = "features_are_lawful"
+
+
+class FeaturesConfig(dg.Config):
+    """Overrides for one run.
+
+    Attributes:
+        recipe: in place of the pair's own, such as `{indicators: {rsi: [H1, D1], macd: {fast: 5}}, timeframes: [H1]}`.
+            Later stages train on it, and say so, until a run without it builds the pair's own again.
+    """
+
+    recipe: dict[str, Any] = Field(default_factory=dict)
 
 
 @dg.asset(
@@ -42,45 +57,85 @@ LAWFUL = "features_are_lawful"
     ],
 )
 def features(
-    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    context: dg.AssetExecutionContext, config: FeaturesConfig, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """Indicators of the pair's recipe on its timeframes; a higher bar is used only after it has closed."""
+    """Indicators of the pair's recipe on its timeframes; a higher bar is used only after it has closed.
+
+    Rows before the first bar that changed still stand; the others are built and put in their place.
+    """
     started = perf_counter()
     symbol = context.partition_key
     settings = platform.pair(symbol)
-    timeframe, recipe = Timeframe.parse(settings.timeframe), platform.recipe(settings)
-    candles_version = platform.lake.candles_version(symbol, timeframe)
-    bars = platform.lake.candles(symbol, timeframe, version=candles_version)
-    leaks = find_leaks(lambda part: build_features(part, timeframe, recipe), bars)
+    timeframe, recipe = Timeframe.parse(settings.timeframe), _recipe(config)
+    basis = platform.feature_basis(settings, recipe)
+    bars = platform.lake.candles(symbol, timeframe, version=basis.candles)
+    inputs = platform.feature_inputs(symbol, timeframe, basis)
+    stored = platform.feature_table(settings)
+    plan = stored.plan(basis, bars)
+    leaks = recipe_leaks(build_features, bars, timeframe, basis.recipe, inputs)
     yield _check(NO_LEAK, [leak.line for leak in leaks], "no column changed when the future did")
-    built = build_features(bars, timeframe, recipe)
-    broken = judge_features(built)
+    since = None if plan is None else plan.since_utc
+    built = build_features(bars if plan else bars.head(0), timeframe, basis.recipe, inputs=inputs, since_utc=since)
+    broken = judge_features(built, may_lack=basis.recipe.may_lack) if plan else ()
     yield _check(LAWFUL, broken, f"{built.width - 1} columns are lawful")
     wrong = [*(leak.line for leak in leaks), *broken]
     if wrong:
         raise dg.Failure(f"features of {symbol} refused, nothing was stored: {'; '.join(wrong)}", allow_retries=False)
-    version = platform.store_features(settings, built, candles_version)
-    summary = summarise_features(built)
+    if plan is not None:
+        kept = well_covered(built, summarise_features(built), basis.recipe.min_coverage)[0] if since is None else built
+        version = stored.save(kept, plan, basis)
+    else:
+        version = platform.lake.version(KIND, symbol, timeframe)
+    table_ = platform.lake.read(KIND, symbol, timeframe, version=version)
+    summary = summarise_features(table_)
+    left_out = [name for name in basis.recipe.columns if name not in table_.columns]
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(f"{candles_version}.{recipe.hash12}"),
+        data_version=dg.DataVersion(_data_version(basis)),
         metadata={
-            "dagster/row_count": built.height,
+            "dagster/row_count": table_.height,
+            "dagster/column_schema": _schema(basis.recipe, table_.columns),
             **figures(
                 {
                     "columns": summary.height,
-                    "recipe": recipe.hash12,
-                    "candles_version": candles_version,
+                    "left_out": len(left_out),
+                    "recipe": basis.recipe.hash12,
+                    "candles_version": basis.candles,
                     "lake_version": version,
-                    "first_utc": built["ts_utc"][0],
-                    "last_utc": built["ts_utc"][-1],
+                    "built_rows": built.height,
+                    "built_because": "nothing changed" if plan is None else plan.why,
+                    "first_utc": table_["ts_utc"][0],
+                    "last_utc": table_["ts_utc"][-1],
                     "least_coverage": float(summary["finite_share"].min()),
                     "seconds": perf_counter() - started,
                 }
             ),
+            "left_out_columns": _left_out(left_out, basis.recipe.min_coverage),
             "coverage_by_column": table(summary.to_dicts()),
-            "coverage": picture(_coverage(built, f"{symbol} {timeframe}"), "feature coverage"),
+            "coverage": picture(_coverage(table_, f"{symbol} {timeframe}"), "feature coverage"),
         },
     )
+
+
+def _recipe(config: FeaturesConfig) -> Recipe | None:
+    return Recipe.from_document(config.recipe) if config.recipe else None
+
+
+def _data_version(basis: Basis) -> str:
+    beside = "".join(f".{pair}{version}" for pair, version in sorted(basis.pairs.items()))
+    return f"{basis.candles}.{basis.recipe.hash12}{beside}{basis.events and f'.{basis.events}'}"
+
+
+def _schema(recipe: Recipe, stored: Sequence[str]) -> dg.TableSchema:
+    about = recipe.about()
+    columns = [dg.TableColumn("ts_utc", "timestamp", description="Open of the bar, UTC.")]
+    columns += [dg.TableColumn(name, "float", description=about[name]) for name in stored if name in about]
+    return dg.TableSchema(columns=columns)
+
+
+def _left_out(names: Sequence[str], least: float) -> dg.MetadataValue:
+    if not names:
+        return dg.MetadataValue.text(f"none: every column has a value in {least:.0%} of the rows or more")
+    return dg.MetadataValue.text(f"fewer than {least:.0%} of the rows have a value: {', '.join(names)}")
 
 
 def _check(name: str, wrong: Sequence[str], otherwise: str) -> dg.AssetCheckResult:

@@ -81,7 +81,7 @@ def _fit(work: Work, kind: str, parts: Parts, run: FitRun, pin: DataPin) -> tupl
         work.platform.bundles,
         forecaster,
         parts.train,
-        recipe_json=work.platform.recipe(work.settings).to_json(),
+        recipe_json=work.platform.stored_recipe(work.settings).to_json(),
         kind=f"{work.family}_{kind}",
         metadata=metadata,
     )
@@ -95,7 +95,7 @@ def _record(
 
     drawing = training_picture(fits.forecaster, work.title)
     registry, deployed = work.platform.registry, fits.deployment
-    recipe = work.platform.recipe(work.settings).hash12
+    recipe = work.platform.stored_recipe(work.settings).hash12
     mlflow_run = registry.record_training(
         symbol=work.symbol,
         timeframe=str(work.timeframe),

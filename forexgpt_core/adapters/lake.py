@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, require_bars
-from forexgpt_core.domain.clock import Timeframe, to_utc
+from forexgpt_core.domain.clock import Timeframe, from_utc, to_utc
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
 
@@ -125,6 +125,35 @@ class Lake:
             lambda: _overwrite_once(address, content, [_MONTH] if partitioned else None, metadata or {}),
             f"replace {kind} of {symbol} {timeframe}",
         )
+
+    def replace_from(
+        self,
+        kind: str,
+        symbol: str,
+        timeframe: Timeframe,
+        rows: pl.DataFrame,
+        since_utc: datetime,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Put `rows` in the place of all rows of `since_utc` and later, in one commit, and return the version.
+
+        Args:
+            rows: in the columns of the table, none of them earlier than `since_utc`.
+
+        Raises:
+            BadInput: other columns than the table's, or an earlier row.
+            NotReady: there is no table yet.
+            StoreError: the lake cannot be written.
+        """
+        table, what = self._table(kind, symbol, timeframe, None), f"extend {kind} of {symbol} {timeframe}"
+        stored = [name for name in pl.scan_delta(table).collect_schema().names() if name != _MONTH]
+        if rows.columns != stored:
+            raise BadInput(f"cannot {what}: the rows have other columns than the table")
+        if early := rows.filter(pl.col("ts_utc") < since_utc).height:
+            raise BadInput(f"cannot {what}: {early} rows lie before {since_utc}")
+        address = self._address(kind, symbol, timeframe)
+        return _retried(lambda: _overwrite_from(address, _with_month(rows), since_utc, metadata or {}), what)
 
     def read(self, kind: str, symbol: str, timeframe: Timeframe, *, version: int | None = None) -> pl.DataFrame:
         """Return a table as `replace` was given it, rows with a `ts_utc` sorted by it.
@@ -293,6 +322,22 @@ def _overwrite_once(
         mode="overwrite",
         schema_mode="overwrite",
         partition_by=partition_by,
+        commit_properties=_strict(metadata),
+        post_commithook_properties=_keep_history(),
+    )
+    return int(table.version())
+
+
+def _overwrite_from(address: str, rows: pl.DataFrame, since_utc: datetime, metadata: Mapping[str, str]) -> int:
+    from deltalake import DeltaTable, write_deltalake
+
+    table = DeltaTable(address)
+    moment = from_utc(to_utc(since_utc))
+    write_deltalake(
+        table,
+        rows.to_arrow(),
+        mode="overwrite",
+        predicate=f"{_MONTH} >= '{moment:%Y-%m}' AND ts_utc >= '{moment:%Y-%m-%dT%H:%M:%SZ}'",
         commit_properties=_strict(metadata),
         post_commithook_properties=_keep_history(),
     )

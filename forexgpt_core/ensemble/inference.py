@@ -126,6 +126,11 @@ class EnsembleForecaster:
         """Return the horizons it forecasts."""
         return self.recalibrator.horizons_bars
 
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Return the columns that its members were fitted on, in order; a member may read none."""
+        return max((member.model.feature_names for member in self.members.values()), key=len)
+
     @classmethod
     def load(cls, store: BundleStore, symbol: str, timeframe: str, hash12: str) -> Self:
         """Return the ensemble of a bundle.

@@ -118,7 +118,9 @@ class _Frames:
 
     def _close_beside(self, opens: pl.Series, pair: str, frame: Timeframe) -> Floats:
         """Return another pair's closes of the bars with these opens, NaN where it has none."""
-        bars = self.inputs.pairs[pair].filter(pl.col("ts_utc") >= opens.min())
+        if opens.is_empty():
+            return np.empty(0)
+        bars = self.inputs.pairs[pair].filter(pl.col("ts_utc") >= opens[0])
         other = resample(require_bars(bars), self.base, frame, known_until_utc=self.known)
         beside = pl.DataFrame({"ts_utc": opens}).join(
             other.select("ts_utc", "close"), on="ts_utc", how="left", maintain_order="left"

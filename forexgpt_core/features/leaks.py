@@ -1,28 +1,33 @@
 """Find feature columns that read the future, by taking the future away and by changing it.
 
 Two tests at several cuts. Truncation: build again without the bars from the cut on. Perturbation: build again with the
-prices from the cut on changed. Neither may alter one bit of a row before the cut. What a build brings along instead of
-computing it from the candles it is given stays out of sight.
+prices from the cut on changed. Neither may alter one bit of a row before the cut. Other pairs and the economic calendar
+are cut and changed at the same moment. What a build brings along instead of computing it from what it is given stays
+out of sight.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from forexgpt_core.domain.bars import ASK_PRICES, PRICES
 from forexgpt_core.domain.clock import Timeframe, bar_open
 from forexgpt_core.errors import ForexGPTError
+from forexgpt_core.features.inputs import FeatureInputs, disturbed_bars
+from forexgpt_core.features.recipe import Recipe
 
-Build = Callable[[pl.DataFrame], pl.DataFrame]
+Build = Callable[..., pl.DataFrame]  # of candles, and of FeatureInputs where some are given
 How = Literal["truncation", "perturbation"]
 
 _EARLY_BAR = 5  # a cut inside every warm-up, where a filled-in value can only come from later bars
 _PERTURBATION = 0.02  # standard deviation of the log factor on each later bar
+_LEAST_BARS = 5000
+_COLUMNS_AT_ONCE = 64  # bounds memory: a recipe may have a thousand columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,29 +67,75 @@ class LeakFound(ForexGPTError, ValueError):
         )
 
 
-def find_leaks(build: Build, candles: pl.DataFrame, *, cuts: int = 3, seed: int = 0) -> tuple[Leak, ...]:
+def find_leaks(
+    build: Build, candles: pl.DataFrame, *, inputs: FeatureInputs | None = None, cuts: int = 3, seed: int = 0
+) -> tuple[Leak, ...]:
     """Return every column found to read the future, once per way it was found, in column order.
 
     Args:
         build: makes feature rows out of candles: `ts_utc` and any columns, at most one row per bar.
         candles: lawful bars.
+        inputs: what `build` reads besides, handed to it as the second argument; None where it takes none.
         cuts: how many places to cut at, one in each equal stretch of the history, besides one near its start. Each is
             inside a bar of the next longer timeframe, where a higher bar that has not closed shows.
         seed: of the places and of the changes to the prices.
     """
     rng = np.random.default_rng(seed)
-    full = build(candles)
+    full = _built(build, candles, inputs)
     found: dict[tuple[str, How], datetime] = {}
     for cut in _cuts(candles, cuts, rng):
-        altered: tuple[tuple[How, pl.DataFrame], ...] = (
-            ("truncation", candles.head(cut)),
-            ("perturbation", _perturbed(candles, cut, rng)),
-        )
-        for how, other in altered:
-            for column, first in _changes(full, build(other), candles["ts_utc"][cut]).items():
+        for how, other, beside in _altered(candles, inputs, cut, rng):
+            for column, first in _changes(full, _built(build, other, beside), candles["ts_utc"][cut]).items():
                 key = (column, how)
                 found[key] = min(first, found.get(key, first))
-    order = {name: place for place, name in enumerate(full.columns)}
+    return _ranked(found, full.columns)
+
+
+def recipe_leaks(
+    build: Build, candles: pl.DataFrame, timeframe: Timeframe, recipe: Recipe, inputs: FeatureInputs, *, cuts: int = 3
+) -> tuple[Leak, ...]:
+    """Return every column of a recipe found to read the future; see `find_leaks`.
+
+    The newest bars are judged, enough of them for every column to have warmed up in the first half, and some columns at
+    a time: what a column reads does not depend on where history starts, nor on the other columns.
+
+    Args:
+        build: `features.build.build_features`, or what stands in its place.
+    """
+    warm_up = recipe.warm_up_seconds() // timeframe.seconds
+    newest = candles.tail(max(_LEAST_BARS, 2 * warm_up))
+    found: dict[tuple[str, How], datetime] = {}
+    for part in recipe.parts(_COLUMNS_AT_ONCE):
+        for leak in find_leaks(partial(_build_recipe, build, timeframe, part), newest, inputs=inputs, cuts=cuts):
+            key = (leak.column, leak.how)
+            found[key] = min(leak.first_ts_utc, found.get(key, leak.first_ts_utc))
+    return _ranked(found, recipe.columns)
+
+
+def _build_recipe(
+    build: Build, timeframe: Timeframe, recipe: Recipe, candles: pl.DataFrame, inputs: FeatureInputs
+) -> pl.DataFrame:
+    return build(candles, timeframe, recipe, inputs=inputs)
+
+
+def _built(build: Build, candles: pl.DataFrame, inputs: FeatureInputs | None) -> pl.DataFrame:
+    return build(candles) if inputs is None else build(candles, inputs)
+
+
+def _altered(
+    candles: pl.DataFrame, inputs: FeatureInputs | None, cut: int, rng: np.random.Generator
+) -> Iterator[tuple[How, pl.DataFrame, FeatureInputs | None]]:
+    newest = candles["ts_utc"][cut - 1]
+    yield "truncation", candles.head(cut), inputs and inputs.cut_off(newest)
+    yield (
+        "perturbation",
+        disturbed_bars(candles, cut, rng, _PERTURBATION),
+        (inputs and inputs.disturbed(newest, rng, _PERTURBATION)),
+    )
+
+
+def _ranked(found: Mapping[tuple[str, How], datetime], columns: Sequence[str]) -> tuple[Leak, ...]:
+    order = {name: place for place, name in enumerate(columns)}
     ranked = sorted(found.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0]))
     return tuple(Leak(column=column, first_ts_utc=first, how=how) for (column, how), first in ranked)
 
@@ -122,17 +173,9 @@ def _nearest(rows: np.ndarray[tuple[int], np.dtype[np.int64]], wanted: int) -> i
     return int(rows[np.abs(rows - wanted).argmin()])
 
 
-def _perturbed(candles: pl.DataFrame, cut: int, rng: np.random.Generator) -> pl.DataFrame:
-    """Return the candles with every bar from `cut` on moved by a random factor of its own, lawful as before."""
-    factors = np.ones(candles.height)
-    factors[cut:] = np.exp(rng.normal(0.0, _PERTURBATION, candles.height - cut))
-    moved = [name for name in (*PRICES, *ASK_PRICES, "volume") if name in candles.columns]
-    return candles.with_columns(pl.col(name) * pl.Series(factors) for name in moved)
-
-
 def _changes(full: pl.DataFrame, other: pl.DataFrame, cut_utc: datetime) -> dict[str, datetime]:
     """Return the columns that differ before the cut, with the time of the first difference; NaN equals NaN."""
-    left, right = (frame.filter(pl.col("ts_utc") < cut_utc) for frame in (full, other))
+    left, right = (frame.head(int(frame["ts_utc"].search_sorted(cut_utc))) for frame in (full, other))
     if not left["ts_utc"].equals(right["ts_utc"]):
         times = set(left["ts_utc"]), set(right["ts_utc"])
         return {"ts_utc": min(times[0] ^ times[1] or times[0])}  # the rows themselves depend on later bars
@@ -142,8 +185,13 @@ def _changes(full: pl.DataFrame, other: pl.DataFrame, cut_utc: datetime) -> dict
     for name in dict.fromkeys([*left.columns, *right.columns]):
         if name not in left.columns or name not in right.columns:
             changes[name] = left["ts_utc"][0]
-            continue
-        differs = left[name].ne_missing(right[name])
-        if differs.any():
+        elif not _same_bits(left[name], right[name]) and (differs := left[name].ne_missing(right[name])).any():
             changes[name] = left["ts_utc"].filter(differs)[0]
     return changes
+
+
+def _same_bits(left: pl.Series, right: pl.Series) -> bool:
+    """Return whether two columns are known to be equal at once; False where it takes a closer look."""
+    if left.dtype != pl.Float64 or right.dtype != pl.Float64 or left.null_count() or right.null_count():
+        return False
+    return bool(np.array_equal(left.to_numpy().view(np.int64), right.to_numpy().view(np.int64)))

@@ -1,44 +1,63 @@
 """Is this feature table fit to be stored? Great Expectations judges one row per column, and the times."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from forexgpt_core.candles.expectations import Expect, broken_laws
 
 HOLES_SHARE = 0.01  # of the rows after a column's first value; an indicator may be undefined on a few flat bars
+_SUMMARY = {
+    "feature": pl.String,
+    "rows": pl.Int64,
+    "warm_up_rows": pl.Int64,
+    "finite_share": pl.Float64,
+    "holes_share": pl.Float64,
+    "infinite": pl.Int64,
+}
 
 
 def summarise_features(features: pl.DataFrame) -> pl.DataFrame:
     """Return one row per feature: `feature, rows, warm_up_rows, finite_share, holes_share, infinite`."""
-    names = [name for name in features.columns if name != "ts_utc"]
-    values = features.select(names).to_numpy().astype(np.float64) if names else np.empty((features.height, 0))
-    finite = np.isfinite(values)
-    known = finite.any(axis=0)
-    first = np.where(known, finite.argmax(axis=0), values.shape[0])
-    after = np.maximum(values.shape[0] - first, 1)
-    return pl.DataFrame(
-        {
-            "feature": names,
-            "rows": np.full(len(names), values.shape[0]),
-            "warm_up_rows": first,
-            "finite_share": finite.mean(axis=0) if values.size else np.zeros(len(names)),
-            "holes_share": (values.shape[0] - first - finite.sum(axis=0)) / after,
-            "infinite": np.isinf(values).sum(axis=0),
-        }
+    names, n = [name for name in features.columns if name != "ts_utc"], features.height
+    finite = [pl.col(name).is_finite().fill_null(False) for name in names]
+    counts = features.select(
+        *(one.sum().cast(pl.Int64).alias(f"{name} known") for name, one in zip(names, finite)),
+        *(one.arg_max().cast(pl.Int64).alias(f"{name} first") for name, one in zip(names, finite)),
+        *(pl.col(name).is_infinite().sum().cast(pl.Int64).alias(f"{name} infinite") for name in names),
     )
+    found = counts.row(0, named=True) if names else {}
+    rows = []
+    for name in names:
+        known = found[f"{name} known"]
+        first = found[f"{name} first"] if known else n
+        rows.append(
+            {
+                "feature": name,
+                "rows": n,
+                "warm_up_rows": first,
+                "finite_share": known / n if n else 0.0,
+                "holes_share": (n - first - known) / max(n - first, 1),
+                "infinite": found[f"{name} infinite"],
+            }
+        )
+    return pl.DataFrame(rows, schema=_SUMMARY)
 
 
-def judge_features(features: pl.DataFrame) -> tuple[str, ...]:
+def judge_features(features: pl.DataFrame, *, may_lack: Collection[str] = ()) -> tuple[str, ...]:
     """Return what is wrong with a feature table, one sentence per broken law; empty when it is lawful.
+
+    Args:
+        may_lack: columns that other sources may leave undefined (volume, ask, other pairs); their coverage is reported.
 
     Raises:
         SuiteBroken: the suite could not run.
     """
-    summary = summarise_features(features)
+    summary = summarise_features(features).with_columns(
+        holes_share=pl.when(pl.col("feature").is_in(list(may_lack))).then(0.0).otherwise("holes_share")
+    )
     times = pl.DataFrame(
         {
             "repeated": [features.height - features["ts_utc"].n_unique()],

@@ -131,9 +131,49 @@ class Recipe:
         of_bars = [f"{n}_{frame.lower()}" for frame in self.timeframes for c in self.on(frame) for n in c.names]
         return (*own, *of_bars)
 
+    @property
+    def may_lack(self) -> frozenset[str]:
+        """Return the columns that read more than prices, and lack a value where that is missing."""
+        given = [choice for choice in self.choices if choice.definition.needs]
+        return frozenset(self._names_of(given))
+
+    def about(self) -> dict[str, str]:
+        """Return what each column is, by its name."""
+        told: dict[str, str] = {}
+        for choice in self.choices:
+            definition = choice.definition
+            with_values = ", ".join(f"{name} {value:g}" for name, value in choice.values.items())
+            text = f"{definition.about} ({with_values})" if with_values else definition.about
+            told |= dict.fromkeys(self._names_of([choice]), text)
+        return told
+
+    @staticmethod
+    def _names_of(choices: Iterable[Choice]) -> list[str]:
+        return [
+            f"{name}_{frame.lower()}" if frame else name
+            for choice in choices
+            for frame in choice.timeframes or (None,)
+            for name in choice.names
+        ]
+
     def on(self, timeframe: Timeframe) -> tuple[Choice, ...]:
         """Return the choices on one timeframe."""
         return tuple(choice for choice in self.choices if timeframe in choice.timeframes)
+
+    def parts(self, columns: int) -> "list[Recipe]":
+        """Return recipes that build the same columns, about so many each."""
+        single = [
+            Choice(indicator=c.indicator, timeframes=(t,) if t else (), parameters=c.parameters, pairs=c.pairs)
+            for t in (None, *self.timeframes)
+            for c in self.choices
+            if (t in c.timeframes if t else not c.timeframes)
+        ]
+        groups: list[list[Choice]] = [[]]
+        for choice in single:
+            if sum(len(c.names) for c in groups[-1]) >= columns:
+                groups.append([])
+            groups[-1].append(choice)
+        return [Recipe(choices=tuple(group), min_coverage=self.min_coverage) for group in groups]
 
     def memory_bars(self, timeframe: Timeframe) -> int:
         """Return how many bars of a timeframe before a row decide its values; see `Indicator.memory`."""
