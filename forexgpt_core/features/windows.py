@@ -1,13 +1,15 @@
 """Training and forecasting rows as an index over shared arrays, never copied until a model asks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from forexgpt_core.domain.clock import Timeframe, bar_close
-from forexgpt_core.errors import BadInput
+from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.features.sequences import BarSequence, SequenceSpec
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -26,6 +28,7 @@ class MarketArrays:
         horizons_bars: H horizons, increasing.
         returns: (n, H) log return from the close of bar i to the close of bar i + h; NaN where not known yet.
         label_end_utc: (n,) when the return of the longest horizon is known; NaT where it is not yet.
+        sequences: bars for sequence models by timeframe, each aligned with the n rows; see `sequence_windows`.
     """
 
     symbol: str
@@ -37,11 +40,23 @@ class MarketArrays:
     horizons_bars: tuple[int, ...]
     returns: Floats
     label_end_utc: Times
+    sequences: Mapping[Timeframe, BarSequence] = field(default_factory=dict)
 
     @property
     def known_utc(self) -> Times:
         """Return when each row is known: the close of its bar; shape (n,)."""
         return bar_close(self.ts_utc, self.timeframe)
+
+    def sequence(self, timeframe: Timeframe) -> BarSequence:
+        """Return the bars of a timeframe.
+
+        Raises:
+            NotReady: these arrays were made without them.
+        """
+        if timeframe not in self.sequences:
+            held = ", ".join(self.sequences) or "none"
+            raise NotReady(f"{self.symbol} has no {timeframe} sequence (held: {held}); add it with `with_sequences`")
+        return self.sequences[timeframe]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +83,24 @@ class Windows:
     def origin_utc(self) -> Times:
         """Return the opens of the origin bars; shape (len,)."""
         return self.arrays.ts_utc[self.rows]
+
+    def sequence(self, timeframe: Timeframe, spec: SequenceSpec) -> Floats:
+        """Return one timeframe's bars up to each origin, oldest first; shape (len, lengths_bars[timeframe], f).
+
+        With raw prices and evenly spaced rows this is a read-only view. Otherwise all windows are copied: ask
+        `sequence_batches` for many.
+
+        Raises:
+            BadInput: the spec does not hold the timeframe, or a row has too little history.
+            NotReady: the arrays were made without this timeframe.
+        """
+        if timeframe not in spec.timeframes:
+            raise BadInput(f"the sequence spec has no {timeframe}, only {', '.join(spec.timeframes)}")
+        bars = self.arrays.sequence(timeframe)
+        windows = bars.windows(bars.newest[self.rows], spec.lengths_bars[timeframe], spec.spacing_bars)
+        if not (spec.relative_prices and bars.price_columns):
+            return windows
+        return bars.relative(windows, self.arrays.close[self.rows])
 
     def take(self, keep: NDArray[np.bool_] | Rows) -> "Windows":
         """Return some of these windows, by mask or by position."""
