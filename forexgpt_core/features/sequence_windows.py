@@ -153,7 +153,7 @@ def sequence_batches(
         batch = windows.take(order[start : start + batch_rows])
         yield SequenceBatch(
             windows=batch,
-            sequences={frame: batch.sequence(frame, spec).astype(dtype) for frame in spec.timeframes},
+            sequences={frame: batch.sequence(frame, spec).astype(dtype, order="C") for frame in spec.timeframes},
         )
 
 
