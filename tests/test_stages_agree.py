@@ -134,6 +134,21 @@ def test_features_of_another_recipe_are_refused_before_anything_is_trained(home:
     home.run("features", "linear_model")
 
 
+def test_a_trained_model_shows_how_far_its_validation_rows_have_moved(home: Home) -> None:
+    event = home.instance.get_latest_materialization_event(dg.AssetKey("linear_model"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    rows = [record.data for record in metadata["train_vs_valid_largest"].value.records]
+    assert 0 < len(rows) <= 10
+    sizes = [row["statistic"] for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert rows[0]["train_rows"] > rows[0]["valid_rows"] > rows[0]["valid_effective"] > 0
+    sentence = str(metadata["train_vs_valid"].value)
+    assert "features differ beyond chance" in sentence
+    assert f"most: {rows[0]['feature']}, statistic" in sentence
+
+
 def test_a_family_trained_again_is_absent_until_it_is_evaluated(home: Home) -> None:
     assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
     home.change(family_options={"linear": {"caution": 0.0}})

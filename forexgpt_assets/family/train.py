@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import dagster as dg
 
 from forexgpt_assets.family.work import SHARES, Work, span
-from forexgpt_assets.metadata import figures, picture
+from forexgpt_assets.metadata import MetadataDict, figures, picture, table
 from forexgpt_core.composition import DataPin
 from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.features.comparison import compare_parts, comparison_line
 from forexgpt_core.features.splits import Parts, deployment_parts, evidence_parts
 from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.bundle import Bundle
 from forexgpt_core.models.catalogue import new_forecaster
 from forexgpt_core.models.forecaster import FitRun, Forecaster
+
+_LARGEST = 10  # features shown of the comparison of train and valid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,5 +135,16 @@ def _record(
             **figures(shown),
             "mlflow": dg.MetadataValue.url(registry.run_url(mlflow_run)),
             "training": picture(drawing, "training"),
+            **_train_against_valid(windows),
         },
     )
+
+
+def _train_against_valid(windows: Windows) -> MetadataDict:
+    """Return how far the features of the evidence fit's validation rows have moved from those of its training rows."""
+    parts = evidence_parts(windows, SHARES)
+    compared = compare_parts(parts.train, parts.valid)
+    return {
+        **figures({"train_vs_valid": comparison_line(compared)}),
+        "train_vs_valid_largest": table(compared.head(_LARGEST).to_dicts()),
+    }
