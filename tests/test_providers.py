@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forexgpt_core.adapters.providers.files import FileSource
-from forexgpt_core.adapters.providers.refusal import BadFile
 from forexgpt_core.adapters.providers.sample import SampleSource
+from forexgpt_core.adapters.source_files.refusal import BadFile
 from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.quality import judge
 from forexgpt_core.candles.source import CandleSource

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from forexgpt_core.adapters.providers.refusal import BadFile
-from forexgpt_core.adapters.providers.times import to_utc
+from forexgpt_core.adapters.source_files.refusal import BadFile
+from forexgpt_core.adapters.source_files.times import to_utc
 from forexgpt_core.domain.bars import ASK_PRICES, PRICES, SCHEMA
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.clock import to_utc as moment_to_utc

@@ -5,7 +5,7 @@ from zoneinfo import available_timezones
 
 import polars as pl
 
-from forexgpt_core.adapters.providers.refusal import BadFile
+from forexgpt_core.adapters.source_files.refusal import BadFile
 
 _UTC = pl.Datetime("us", "UTC")
 _OFFSET = r"(?i)\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})$"

@@ -1,4 +1,4 @@
-"""Why a file of candles cannot be read, in one line: file, row, column, value and what was expected."""
+"""Why a file cannot be read, in one line: file, row, column, value and what was expected."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from forexgpt_core.errors import BadInput
 
 
 class BadFile(BadInput):
-    """A file of candles is not what was expected; nothing was taken from it.
+    """A file of candles or events is not what was expected; nothing was taken from it.
 
     Attributes:
         path: the file.
