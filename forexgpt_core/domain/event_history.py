@@ -18,7 +18,7 @@ from forexgpt_core.domain.events import CalendarEntry, EconomicEvent
 from forexgpt_core.errors import BadInput
 
 _TOO_EARLY = timedelta(minutes=5)  # clocks differ; an outcome further ahead of its event is another time zone
-_MOVED_WITHIN = timedelta(days=7)
+_MOVED_WITHIN = timedelta(days=6)  # a weekly release of the same title is another event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
