@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
+from forexgpt_core.adapters.calendars.files import read_calendar
 from forexgpt_core.adapters.database.deployments import DeploymentRepository, TradingStateRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
+from forexgpt_core.adapters.database.events import EventRepository
 from forexgpt_core.adapters.database.schema import upgrade
 from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.adapters.database.settings import SettingsRepository
@@ -30,7 +32,10 @@ from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
-from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.domain.calendar_files import CalendarFile, CalendarOptions
+from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
+from forexgpt_core.domain.event_history import Changes, Knowledge
+from forexgpt_core.domain.events import currencies_of
 from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import NotReady, StoreError
@@ -39,9 +44,11 @@ from forexgpt_core.features.inputs import FeatureInputs
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.table import Basis, FeatureTable
 from forexgpt_core.features.windows import MarketArrays, market_arrays
+from forexgpt_core.live.guard import EventWatch
 from forexgpt_core.models.bundle import BundleStore
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
 from forexgpt_core.settings import Settings, load_settings
+from forexgpt_core.strategy.event_guard import Bools
 
 if TYPE_CHECKING:
     from forexgpt_core.ensemble.inference import EnsembleForecaster
@@ -154,6 +161,37 @@ class Platform:
     def pairs(self) -> SettingsRepository:
         """Return the saved settings of every pair."""
         return SettingsRepository(self.database)
+
+    @property
+    def events(self) -> EventRepository:
+        """Return the economic calendar."""
+        return EventRepository(self.database)
+
+    def import_events(self, path: Path, options: CalendarOptions, knowledge: Knowledge) -> tuple[CalendarFile, Changes]:
+        """Store the events of a CSV or ICS file, all or nothing, and return what was read and what was new.
+
+        Raises:
+            BadInput: the file is not what was expected; nothing was stored.
+        """
+        read = read_calendar(path, options)
+        return read, self.events.import_entries(read.entries, knowledge, source=path.name)
+
+    def event_watch(self, settings: SymbolSettings, first_utc: datetime, last_utc: datetime) -> EventWatch | None:
+        """Return what the guard needs for decisions in [first, last]; None where it is off."""
+        if not settings.guard.on:
+            return None
+        pair = currencies_of(settings.symbol)
+        reach = timedelta(days=8)  # a week ahead and a day back, and a little more
+        events = self.events.revisions(pair, first_utc - reach, last_utc + reach)
+        return EventWatch(guard=settings.guard, events=events, currencies=pair)
+
+    def no_entry(self, settings: SymbolSettings, bars: pl.DataFrame) -> Bools | None:
+        """Return at which bars' closes the calendar holds entries back; None where the guard is off."""
+        if bars.is_empty():
+            return None
+        closes = bar_close(bars["ts_utc"].to_numpy(), Timeframe.parse(settings.timeframe))
+        watch = self.event_watch(settings, from_utc(closes[0]), from_utc(closes[-1]))
+        return None if watch is None else watch.held_back(closes).any
 
     def source(self, settings: SymbolSettings) -> CandleSource:
         """Return where the candles of a pair come from.

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from forexgpt_core.adapters.database.adherence import AdherenceRepository
@@ -17,6 +17,7 @@ from forexgpt_core.domain.orders import TradingState
 from forexgpt_core.errors import NotReady
 from forexgpt_core.live.adherence import Adherence, measure_adherence
 from forexgpt_core.live.forecasting import EnsembleSource
+from forexgpt_core.live.guard import Veto
 from forexgpt_core.live.history import HistoryFeed
 from forexgpt_core.live.journal import OPEN_STATES, DecisionRecord
 from forexgpt_core.live.maturing import mature_forecasts
@@ -90,6 +91,7 @@ class LiveSession:
             forecaster=self.forecaster,
             journal=self.journal,
             broker=self.broker,
+            watch=self.platform.event_watch(self.settings, now_utc - timedelta(days=8), now_utc),
         )
 
     def replay(self) -> list[TickReport]:
@@ -98,13 +100,15 @@ class LiveSession:
         newest = self.platform.lake.newest_candle(self.deployment.symbol, timeframe)
         opens = self.feed.bars["ts_utc"]
         fresh = opens.filter(opens > newest).to_numpy()
+        moments = [from_utc(moment) for moment in bar_close(fresh, timeframe)]
         return replay(
             self.deployment,
-            [from_utc(moment) for moment in bar_close(fresh, timeframe)],
+            moments,
             feed=self.feed,
             forecaster=self.forecaster,
             journal=self.journal,
             broker=self.broker,
+            watch=self.platform.event_watch(self.settings, moments[0], moments[-1]) if moments else None,
         )
 
     def flatten(self, now_utc: datetime, reason: str) -> TickReport:
@@ -126,6 +130,19 @@ class LiveSession:
         if state is not None and state.state is TradingState.HALTED:
             return None
         return self.flatten(now_utc, "the deployment was replaced")
+
+    def event_guard(self, now_utc: datetime) -> str:
+        """Return in words whether the economic calendar holds entries back now, and what to do about it."""
+        watch = self.platform.event_watch(self.settings, now_utc, now_utc)
+        if watch is None:
+            return "off"
+        vetoes = watch.vetoes(now_utc)
+        if Veto.EVENTS_UNKNOWN in vetoes:
+            return (
+                f"{Veto.EVENTS_UNKNOWN}: no event of {' or '.join(watch.currencies)} is stored for the coming week, so"
+                " no position is opened; import a calendar with 'forexgpt events import FILE'"
+            )
+        return f"{Veto.EVENT}: no position is opened around a release" if vetoes else "clear"
 
     def counts(self) -> dict[str, object]:
         """Return what the journal holds of this deployment, and how many venue orders an intent ever got beyond one."""
@@ -158,6 +175,7 @@ class LiveSession:
             "config": self.deployment.config.hash12,
             "trading_state": "ACTIVE" if state is None else state.state.value,
             "state_reason": None if state is None else state.reason,
+            "event_guard": self.event_guard(datetime.now(UTC)),
             "position": None if held is None else asdict(held),
             "last_bar_close_utc": decisions[-1].bar_close_utc if decisions else None,
             "last_decision": _told(decisions[-1]) if decisions else None,

@@ -13,16 +13,19 @@ import pytest
 from forexgpt_core.backtest.fills import entry_price, exit_price
 from forexgpt_core.domain.clock import Timeframe, expected_opens, from_utc
 from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.events import CalendarEntry, EconomicEvent, event_table
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Side, TradingState
 from forexgpt_core.errors import BadInput
-from forexgpt_core.live.guard import LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
+from forexgpt_core.live.guard import EventWatch, LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
 from forexgpt_core.live.journal import ALLOWED, after_fill
 from forexgpt_core.live.paper import Books, PaperAccount, PaperBroker, realised
 from forexgpt_core.strategy.config import StrategyConfig
+from forexgpt_core.strategy.event_guard import EventGuard
 
 COSTS = Costs(spread_pips=1.0, commission_per_lot=3.5, slippage_pips=0.1, leverage=30.0)
 START = datetime(2018, 1, 3, 8, tzinfo=UTC)
+GUARD = EventGuard(event_minutes_before=180, event_minutes_after=60)
 
 
 class MemoryLedger:
@@ -207,8 +210,23 @@ def wave(n: int, seed: int) -> tuple[pl.DataFrame, ForecastBatch]:
     return bars, batch
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int) -> None:
+def releases(bars: pl.DataFrame) -> pl.DataFrame:
+    """Return a high-impact release every 17 hours, announced a week ahead, that ends before the bars do."""
+    times = bars["ts_utc"][5::17].to_list()[:-1]
+    return event_table(
+        EconomicEvent(
+            entry=CalendarEntry(scheduled_utc=t, currency="USD", impact="high", title=f"release {n}"),
+            revision=1,
+            announced_utc=t - timedelta(days=7),
+            released_utc=None,
+            source="test",
+        )
+        for n, t in enumerate(times)
+    )
+
+
+@pytest.mark.parametrize(("seed", "guard"), [(1, EventGuard()), (2, EventGuard()), (2, GUARD)])
+def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int, guard: EventGuard) -> None:
     """One decision path: the same bars and forecasts give the same trades, prices, lots and equity."""
     from forexgpt_core.adapters.database.deployments import DeploymentRepository
     from forexgpt_core.adapters.database.engine import open_database
@@ -224,6 +242,7 @@ def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int) -> None:
         horizon_bars=4, entry_probability=0.6, stop_scales=0.8, take_profit_scales=1.2, holding_limit_bars=6
     )
     bars, batch = wave(110, seed)
+    watch = EventWatch(guard=guard, events=releases(bars), currencies=("EUR", "USD"))
     url = f"sqlite:///{tmp_path / 'db.sqlite'}"
     upgrade(url)
     database = open_database(url)
@@ -251,8 +270,17 @@ def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int) -> None:
         forecaster=Known(),
         journal=DatabaseJournal(database),
         broker=PaperBroker(ledger, symbol="EURUSD", costs=COSTS, cash=20_000.0),
+        watch=watch,
     )
-    result = run_backtest(bars, batch, config, COSTS, symbol="EURUSD", cash=20_000.0)
+    closes = batch.origin_utc + np.timedelta64(1, "h")
+    no_entry = watch.held_back(closes).any
+    result = run_backtest(bars, batch, config, COSTS, symbol="EURUSD", cash=20_000.0, no_entry=no_entry)
+    held_back = [report for report in reports if report.vetoes]
+    assert {veto for report in held_back for veto in report.vetoes} == (
+        {"EVENT", "EVENTS_UNKNOWN"} if guard.on else set()
+    )
+    assert all(report.decision == "enter" and not report.orders for report in held_back)
+    assert result.stats["entries_held_back"] == len(held_back) - (bool(reports[-1].vetoes) and guard.on)
     trades = result.trades.filter(pl.col("exit_reason") != "end")
     fills = [fill for report in reports for fill in report.fills]
     entries, exits = fills[0 : 2 * trades.height : 2], fills[1 : 2 * trades.height : 2]
@@ -303,6 +331,8 @@ def test_a_calm_situation_lets_a_sound_entry_pass() -> None:
         ("0.1", LEVELS, {"spread_pips": float("nan")}, Veto.SPREAD),
         ("0.1", LEVELS, {"spread_pips": 10.1}, Veto.SPREAD),
         ("0.1", LEVELS, {"orders_today": 50}, Veto.MAX_ORDERS_PER_DAY),
+        ("0.1", LEVELS, {"event": True}, Veto.EVENT),
+        ("0.1", LEVELS, {"events_unknown": True}, Veto.EVENTS_UNKNOWN),
         ("0", LEVELS, {}, Veto.NO_LOTS),
         ("NaN", LEVELS, {}, Veto.NO_LOTS),
         ("10.01", LEVELS, {}, Veto.MAX_LOTS),
@@ -320,6 +350,7 @@ def test_each_limit_has_its_code(
 def test_an_exit_is_held_back_by_little() -> None:
     held = after_fill(None, fill_of(Side.BUY, "0.1", 1.2), LEVELS)
     busy = {"position": held, "orders_today": 99, "spread_pips": 99.0, "now_utc": START + timedelta(days=1)}
+    busy |= {"event": True, "events_unknown": True}
     assert exit_vetoes(situation(**busy, trading_state=TradingState.REDUCING)) == ()
     assert exit_vetoes(situation(**busy, trading_state=TradingState.HALTED)) == (Veto.HALTED,)
     assert exit_vetoes(situation()) == (Veto.NO_POSITION,)

@@ -10,6 +10,7 @@ from forexgpt_core.deployment.symbol_settings import DriftSettings, Source, Symb
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS
 from forexgpt_core.errors import BadInput, ForexGPTError, UnknownName
+from forexgpt_core.strategy.event_guard import EventGuard
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -115,6 +116,10 @@ def test_money_of_yen_pairs_is_in_yen() -> None:
         ("symbol: EURUSD\nsource: {start: 2018-13}", "source.start must be a day such as 2018-01-31, was '2018-13'"),
         ("symbol: EURUSD\nhold_back_bars: -1", "hold_back_bars and seed must be 0 or more"),
         ("symbol: EURUSD\ndrift: {drifted_share: 0}", "drift.drifted_share"),
+        ("symbol: EURUSD\nguard: {event_minutes_before: -1}", "guard.event_minutes_before must lie in 0 to 1440"),
+        ("symbol: EURUSD\nguard: {event_minutes_after: 1.5}", "'guard.event_minutes_after' must be a whole number"),
+        ("symbol: EURUSD\nguard: {impact: huge}", "guard.impact must be one of low, medium, high, was 'huge'"),
+        ("symbol: EURUSD\nguard: {event_minute_before: 5}", "did you mean 'event_minutes_before'?"),
         ("costs: {}", "symbol settings must have the setting 'symbol'"),
         ("[]", "symbol settings must be a mapping of settings"),
         ("a: [", "symbol settings are not valid YAML (line"),
@@ -146,9 +151,10 @@ def test_every_setting_is_part_of_the_hash() -> None:
         replace(base, drift=DriftSettings(current_bars=99)),
         replace(base, recipe={"indicators": {"rsi": {"bars": 9}}}),
         replace(base, hold_back_bars=1),
+        replace(base, guard=EventGuard(event_minutes_before=30)),
         default_settings("USDJPY"),
     ]
-    assert len({s.hash12 for s in [base, *others]}) == 6
+    assert len({s.hash12 for s in [base, *others]}) == 7
 
 
 def test_unknown_pairs_have_no_defaults() -> None:

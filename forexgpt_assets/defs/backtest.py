@@ -37,7 +37,10 @@ def backtest(
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     traded, bars, forecasts = platform.traded_forecasts(settings)
     strategy = StrategyConfig(**{**config.model_dump(), "horizon_bars": _horizon(config, forecasts.horizons_bars)})
-    result = run_backtest(bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash)
+    no_entry = platform.no_entry(settings, bars)
+    result = run_backtest(
+        bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash, no_entry=no_entry
+    )
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
     platform.scores.replace_backtest(
         symbol,

@@ -44,6 +44,7 @@ def pareto_configs(
         space=SearchSpace(horizons_bars=pair.horizons_bars),
         settings=settings,
         cash=pair.cash,
+        no_entry=platform.no_entry(pair, bars),
         progress=lambda share, message: context.log.debug(f"{share:.0%} {message}"),
     )
     study = platform.record_search(pair, traded, result, settings)

@@ -34,7 +34,7 @@ from forexgpt_core.backtest.fills import (
 )
 from forexgpt_core.backtest.performance import Floats, Stats
 from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult, summarise
-from forexgpt_core.backtest.span import Span, lay_out
+from forexgpt_core.backtest.span import Bools, Span, lay_out
 from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch
@@ -59,20 +59,23 @@ def run_backtest(
     *,
     symbol: str,
     cash: float = 100_000.0,
+    no_entry: Bools | None = None,
 ) -> BacktestResult:
     """Return how the strategy would have done on the bars from the first forecast origin to the last.
 
     Bars without a forecast decide nothing. Besides the figures of `result.summarise`, stats count what did not
-    happen: entries_too_small (less than 0.01 lot), entries_refused (margin), bars_without_forecast.
+    happen: entries_too_small (less than 0.01 lot), entries_refused (margin), entries_held_back (`no_entry`),
+    bars_without_forecast.
 
     Args:
         candles: lawful bid bars; those outside the span are not read.
         cash: of the account at the start, in quote currency.
+        no_entry: see `span.lay_out`.
 
     Raises:
         BadInput: see `span.lay_out`; or cash is not above 0; or the forecasts lack the configured horizon.
     """
-    return run_span(lay_out(candles, forecasts, costs, symbol=symbol), config, cash=cash)
+    return run_span(lay_out(candles, forecasts, costs, symbol=symbol, no_entry=no_entry), config, cash=cash)
 
 
 def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> BacktestResult:
@@ -104,10 +107,12 @@ class _Session:
     cost_return: list[float]
     spread: float
     charge_per_unit: float  # slippage and commission of one execution
+    no_entry: list[bool]
     open_trades: Callable[[], Sequence[object]] = tuple
     entries: dict[int, tuple[Decision, float]] = field(default_factory=dict)  # decision and lots by fill bar
     exits: dict[int, str] = field(default_factory=dict)  # reason by fill bar of the entry
     too_small: int = 0
+    held_back: int = 0
 
     def charge(self, size: float, price: float) -> float:
         """Return what the library books as commission; the spread is paid when opening (see the module).
@@ -140,6 +145,7 @@ def _session(span: Span, config: StrategyConfig) -> _Session:
         close=silent + span.close.tolist(),
         scale=silent + signals.scale.tolist(),
         cost_return=silent + span.cost_return.tolist(),
+        no_entry=[False, *(np.zeros(span.close.size, dtype=bool) if span.no_entry is None else span.no_entry).tolist()],
         spread=spread_price(span.costs, span.symbol),
         charge_per_unit=slippage_price(span.costs, span.symbol) + commission(1.0, span.costs) / lot_units,
     )
@@ -177,6 +183,9 @@ def _strategy_class() -> type[Any]:
             decision = session.decide(bar, None)
             if decision.action != "enter" or bar == self.last_bar:
                 return
+            if session.no_entry[bar]:
+                session.held_back += 1
+                return
             lots = lots_for(self.equity, session.close[bar], session.config, session.symbol, session.costs)
             if not lots:
                 session.too_small += 1
@@ -213,6 +222,7 @@ def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -
     counted: Stats = {
         "entries_too_small": session.too_small,
         "entries_refused": len(session.entries) - trades.height,
+        "entries_held_back": session.held_back,
         "bars_without_forecast": int(span.close.size - span.rows.size),
     }
     stats = summarise(

@@ -5,6 +5,7 @@ from typing import cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from forexgpt_core.backtest.performance import Floats, Ints, Times, day_ends
 from forexgpt_core.domain.bars import require_bars
@@ -13,6 +14,8 @@ from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.decide import entry_probabilities
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,6 +36,7 @@ class Span:
         rows: (n,) which bar each forecast belongs to.
         cost_return: (bars,) round-trip cost at each close, log return.
         ends, periods_per_year: see `performance.day_ends`.
+        no_entry: (bars,) closes at which no position may be opened; None where any may.
     """
 
     symbol: str
@@ -45,6 +49,7 @@ class Span:
     cost_return: Floats
     ends: Ints
     periods_per_year: int
+    no_entry: Bools | None = None
     known: dict[int, Signals] = field(default_factory=dict, repr=False)
 
     def signals(self, horizon_bars: int) -> Signals:
@@ -73,14 +78,23 @@ class Span:
         return laid
 
 
-def lay_out(candles: pl.DataFrame, forecasts: ForecastBatch, costs: Costs, *, symbol: str) -> Span:
+def lay_out(
+    candles: pl.DataFrame, forecasts: ForecastBatch, costs: Costs, *, symbol: str, no_entry: Bools | None = None
+) -> Span:
     """Return the span of a backtest.
+
+    Args:
+        no_entry: (bars of `candles`,) closes at which no position may be opened, such as
+            `strategy.event_guard.held_back` says; exits are not held back by it.
 
     Raises:
         BadInput: the bars are unlawful or fewer than 2, the forecasts belong to another symbol, are not in strictly
-            increasing time, stand on bars that are absent, or hold values that are not finite.
+            increasing time, stand on bars that are absent, or hold values that are not finite; or `no_entry` has
+            another length than the bars.
     """
     require_bars(candles)
+    if no_entry is not None and no_entry.shape != (candles.height,):
+        raise BadInput(f"no_entry must have one value for each of {candles.height} bars, has shape {no_entry.shape}")
     _require_forecasts(forecasts, symbol)
     ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
     origins = forecasts.origin_utc.astype("datetime64[us]")
@@ -108,6 +122,7 @@ def lay_out(candles: pl.DataFrame, forecasts: ForecastBatch, costs: Costs, *, sy
         cost_return=np.asarray(costs.round_trip_return(symbol, cast(float, close))),  # arithmetic only: elementwise
         ends=ends,
         periods_per_year=periods,
+        no_entry=None if no_entry is None else no_entry[first : last + 1],
     )
 
 

@@ -16,6 +16,7 @@ from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.optimisation.pareto import ParetoSettings
+from forexgpt_core.strategy.event_guard import EventGuard
 
 REQUIRED_FAMILY = "random_walk"
 SOURCES = ("sample", "file", "none")
@@ -96,6 +97,7 @@ class SymbolSettings:
         family_options: options handed to a family, by family name.
         recipe: which feature columns to build, as the recipe's JSON; empty for its defaults.
         cash: equity a simulated account starts with, in quote currency.
+        guard: when the economic calendar holds entries back, in backtest, paper and live alike.
     """
 
     symbol: str
@@ -112,6 +114,7 @@ class SymbolSettings:
     pareto: ParetoSettings = field(default_factory=ParetoSettings)
     deployment: DeploymentPolicy = field(default_factory=DeploymentPolicy)
     drift: DriftSettings = field(default_factory=DriftSettings)
+    guard: EventGuard = field(default_factory=EventGuard)
 
     def __post_init__(self) -> None:
         _check_symbol(self.symbol)

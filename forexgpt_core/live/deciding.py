@@ -59,6 +59,7 @@ def decide_now(tick: Tick, position: Position | None, batch: ForecastBatch | Non
 
 def guarded(tick: Tick, settled: Settled, decision: Decision) -> tuple[tuple[Veto, ...], OrderIntent | None]:
     """Return what forbids the decision's order, or the order itself; both are empty for a decision to hold."""
+    watched = () if tick.watch is None else tick.watch.vetoes(tick.bar_close_utc, tick.now_utc)
     situation = Situation(
         now_utc=tick.now_utc,
         expires_utc=tick.expires_utc,
@@ -68,6 +69,8 @@ def guarded(tick: Tick, settled: Settled, decision: Decision) -> tuple[tuple[Vet
         position=settled.account.position,
         spread_pips=_spread_pips(tick),
         orders_today=settled.view.orders_today,
+        event=Veto.EVENT in watched,
+        events_unknown=Veto.EVENTS_UNKNOWN in watched,
     )
     position = settled.account.position
     if decision.action == "enter" and decision.side is not None:

@@ -6,8 +6,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+import numpy as np
+import polars as pl
+
+from forexgpt_core.domain.clock import Times, to_utc
 from forexgpt_core.domain.orders import Position, TradingState
 from forexgpt_core.errors import BadInput
+from forexgpt_core.strategy.event_guard import EventGuard, HeldBack, held_back
 
 
 class Veto(StrEnum):
@@ -25,6 +30,8 @@ class Veto(StrEnum):
     BAD_LEVELS = "BAD_LEVELS"
     SPREAD = "SPREAD"
     MAX_ORDERS_PER_DAY = "MAX_ORDERS_PER_DAY"
+    EVENT = "EVENT"
+    EVENTS_UNKNOWN = "EVENTS_UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,8 @@ class Situation:
         expires_utc: see `LiveLimits.expiry`.
         pending: an earlier order of the account has no known end yet.
         matched: journal and venue agree on the position.
+        event: a release of the economic calendar is near.
+        events_unknown: the guard is on and the calendar says nothing of the coming week.
     """
 
     now_utc: datetime
@@ -72,6 +81,32 @@ class Situation:
     position: Position | None
     spread_pips: float
     orders_today: int
+    event: bool = False
+    events_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EventWatch:
+    """The economic calendar of one pair, and when it holds entries back.
+
+    Attributes:
+        events: revisions of `domain.events.EVENT_SCHEMA` around the moments that will be asked about.
+        currencies: base and quote of the pair.
+    """
+
+    guard: EventGuard
+    events: pl.DataFrame
+    currencies: tuple[str, str]
+
+    def held_back(self, moments_utc: Times) -> HeldBack:
+        """Return where no position may be opened, and why."""
+        return held_back(moments_utc, self.events, self.currencies, self.guard)
+
+    def vetoes(self, *moments: datetime) -> tuple[Veto, ...]:
+        """Return what holds an entry back at any of these moments."""
+        found = self.held_back(np.array([to_utc(moment) for moment in moments]))
+        checks = {Veto.EVENT: found.event.any(), Veto.EVENTS_UNKNOWN: found.unknown.any()}
+        return tuple(veto for veto, holds in checks.items() if holds)
 
 
 def entry_vetoes(
@@ -90,6 +125,8 @@ def entry_vetoes(
         Veto.BAD_LEVELS: not all(level is not None and level.is_finite() and level > 0 for level in levels),
         Veto.SPREAD: not situation.spread_pips <= limits.max_spread_pips,
         Veto.MAX_ORDERS_PER_DAY: situation.orders_today >= limits.max_orders_per_day,
+        Veto.EVENT: situation.event,
+        Veto.EVENTS_UNKNOWN: situation.events_unknown,
     }
     return tuple(veto for veto, holds in checks.items() if holds)
 

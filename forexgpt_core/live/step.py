@@ -18,7 +18,7 @@ from forexgpt_core.errors import NotReady
 from forexgpt_core.live.broker import Broker
 from forexgpt_core.live.deciding import commit, decide_now, forecast_now, guarded
 from forexgpt_core.live.feeds import BarFeed, ForecastSource
-from forexgpt_core.live.guard import LiveLimits
+from forexgpt_core.live.guard import EventWatch, LiveLimits
 from forexgpt_core.live.journal import Journal, Lease
 from forexgpt_core.live.settling import facts_of, send, settle
 from forexgpt_core.live.tick import TickReport, intended_price, new_intent, new_tick, nothing
@@ -37,12 +37,14 @@ def step(
     journal: Journal,
     broker: Broker,
     limits: LiveLimits | None = None,
+    watch: EventWatch | None = None,
     lease: Lease | None = None,
 ) -> TickReport:
     """Run one tick of a deployment and say what it did.
 
     Args:
         now_utc: the moment the tick stands for; the clock on the wall in earnest, the bar's close in a replay.
+        watch: the economic calendar around the tick; None where it holds nothing back.
         lease: right to send, held by the caller; without one the tick takes it for its own duration.
 
     Raises:
@@ -56,7 +58,7 @@ def step(
     else:
         try:
             bars = feed.closed_bars(deployment.symbol, Timeframe(deployment.timeframe), now_utc)
-            report = _tick(deployment, now_utc, bars, forecaster, journal, broker, limits or LiveLimits(), held)
+            report = _tick(deployment, now_utc, bars, forecaster, journal, broker, limits or LiveLimits(), held, watch)
         finally:
             if lease is None:
                 journal.release_lease(held)
@@ -72,6 +74,7 @@ def replay(
     journal: Journal,
     broker: Broker,
     limits: LiveLimits | None = None,
+    watch: EventWatch | None = None,
 ) -> list[TickReport]:
     """Run a tick at every moment, holding the lease throughout, and return their reports.
 
@@ -87,7 +90,7 @@ def replay(
             if lease is None:
                 raise NotReady(f"another process is trading {broker.account}; stop it or wait until it is done")
             ports = {"feed": feed, "forecaster": forecaster, "journal": journal, "broker": broker}
-            reports.append(step(deployment, moment, **ports, limits=limits, lease=lease))  # type: ignore[arg-type]
+            reports.append(step(deployment, moment, **ports, limits=limits, watch=watch, lease=lease))  # type: ignore[arg-type]
     finally:
         if lease is not None:
             journal.release_lease(lease)
@@ -129,10 +132,11 @@ def _tick(
     broker: Broker,
     limits: LiveLimits,
     lease: Lease,
+    watch: EventWatch | None,
 ) -> TickReport:
     if bars.is_empty():
         return nothing(deployment, "no closed bar")
-    tick = new_tick(deployment, now_utc, bars, journal, broker, limits, lease)
+    tick = new_tick(deployment, now_utc, bars, journal, broker, limits, lease, watch)
     settled = settle(tick)
     facts = facts_of(settled)
     if settled.view.decided:

@@ -14,7 +14,7 @@ from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.orders import Fill, OrderIntent, Position, Side, client_order_id
 from forexgpt_core.errors import BadInput
 from forexgpt_core.live.broker import Broker
-from forexgpt_core.live.guard import LiveLimits
+from forexgpt_core.live.guard import EventWatch, LiveLimits
 from forexgpt_core.live.journal import Journal, Lease
 
 
@@ -62,6 +62,7 @@ class Tick:
     broker: Broker
     limits: LiveLimits
     lease: Lease
+    watch: EventWatch | None = None
 
     @property
     def expires_utc(self) -> datetime:
@@ -94,6 +95,7 @@ def new_tick(
     broker: Broker,
     limits: LiveLimits,
     lease: Lease,
+    watch: EventWatch | None = None,
 ) -> Tick:
     """Return a tick at the newest of `bars`.
 
@@ -112,6 +114,7 @@ def new_tick(
         broker=broker,
         limits=limits,
         lease=lease,
+        watch=watch,
     )
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from forexgpt_core.backtest.kernc import run_span
 from forexgpt_core.backtest.performance import Stats
-from forexgpt_core.backtest.span import Span, lay_out
+from forexgpt_core.backtest.span import Bools, Span, lay_out
 from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch
@@ -110,13 +110,14 @@ def search(
     space: SearchSpace,
     settings: ParetoSettings,
     cash: float = 100_000.0,
+    no_entry: Bools | None = None,
     progress: Callable[[float, str], None] = lambda share, message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ParetoResult:
     """Return the front of the strategies in `space`; the same arguments give the same result.
 
     Args:
-        candles, forecasts, costs, symbol, cash: see `backtest.kernc.run_backtest`.
+        candles, forecasts, costs, symbol, cash, no_entry: see `backtest.kernc.run_backtest`.
         progress: called after every generation with (share done, message).
         should_stop: asked before every backtest of the search; what was found by then is kept and scored.
 
@@ -128,7 +129,7 @@ def search(
     if absent:
         raise BadInput(f"the search allows horizons {absent}, but the forecasts have {forecasts.horizons_bars} only")
     earlier, later = split(candles, forecasts, settings.in_sample_share)
-    bench = Bench(span=lay_out(candles, forecasts.take(earlier), costs, symbol=symbol), cash=cash)
+    bench = Bench(span=lay_out(candles, forecasts.take(earlier), costs, symbol=symbol, no_entry=no_entry), cash=cash)
     finished = evolve(
         bench,
         space,
@@ -142,7 +143,7 @@ def search(
     if not bench.trials:
         raise NotReady("the search was stopped before its first backtest; nothing was found")
     chosen, feasible = choose(bench.tried, settings)
-    later_span = lay_out(candles, forecasts.take(later), costs, symbol=symbol)
+    later_span = lay_out(candles, forecasts.take(later), costs, symbol=symbol, no_entry=no_entry)
     return ParetoResult(
         settings=settings,
         members=tuple(_scored(trial, later_span, cash) for trial in chosen),
