@@ -46,6 +46,7 @@ def read_csv_events(path: Path, options: CalendarOptions) -> CalendarFile:
     Separated by comma, semicolon or tab, with a header; names are read in any case, with or without the angle brackets
     of MetaTrader: a date and a time (one column or two), `currency` (or `country`), `impact`, `event` or `title`, and
     optionally `actual`, `forecast`, `previous`, `status`, `announced_utc`, `released_utc`. Others are left alone.
+    "Unscheduled" in a title says that nobody knew of the event before it happened.
 
     Raises:
         BadFile: the file or a column is missing, or a value is not what it should be; the first such row is named.
