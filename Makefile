@@ -20,9 +20,10 @@ help:
 
 # The stamp is written last, so an interrupted installation starts again. Packages are readable for all, whatever the
 # umask: as root, the PostgreSQL of the tests runs as another user.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements-ctrader.txt
 	umask 022; test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	umask 022; $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	umask 022; $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-ctrader.txt
 	touch $(READY)
 
 setup: $(READY)

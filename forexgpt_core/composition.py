@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import polars as pl
 
 from forexgpt_core.adapters.calendars.files import read_calendar
+from forexgpt_core.adapters.ctrader.history import CTraderHistory
 from forexgpt_core.adapters.database.deployments import DeploymentRepository, TradingStateRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
 from forexgpt_core.adapters.database.events import EventRepository
@@ -47,7 +48,7 @@ from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.live.guard import EventWatch
 from forexgpt_core.models.bundle import BundleStore
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
-from forexgpt_core.settings import Settings, load_settings
+from forexgpt_core.settings import Settings, load_ctrader_settings, load_settings
 from forexgpt_core.strategy.event_guard import Bools
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ class Platform:
         makers: dict[str, Callable[[], CandleSource]] = {
             "sample": SampleSource,
             "file": lambda: FileSource(Path(settings.source.path or ""), timezone=settings.source.timezone),
+            "ctrader": lambda: CTraderHistory(load_ctrader_settings()),
         }
         if settings.source.kind not in makers:
             raise NotReady(
