@@ -93,6 +93,15 @@ def test_the_library_that_xgboost_brings_on_linux_is_pinned(pins: dict[str, Vers
     assert pins["nvidia-nccl-cu12"] == Version("2.32.3")
 
 
+def test_the_package_that_goes_in_without_its_pins_is_pinned_by_hash(pins: dict[str, Version]) -> None:
+    lines = (ROOT / "requirements-ctrader.txt").read_text().splitlines()
+    (wanted,) = [line for line in lines if line and not line.startswith(("#", "-"))]
+    match = re.fullmatch(r"([a-z-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", wanted)
+    assert match, wanted
+    assert pins[match[1]] == Version(match[2]) == Version(distribution(match[1]).version)
+    assert "--no-deps --require-hashes -r requirements-ctrader.txt" in (ROOT / "Makefile").read_text()
+
+
 def test_the_licence_is_the_agpl_because_an_import_is(project: dict[str, object]) -> None:
     assert project["project"]["license"] == "AGPL-3.0-or-later"
     text = (ROOT / "LICENSE").read_text()

@@ -53,9 +53,12 @@ class JumpingClock:
     def monotonic(self) -> float:
         return self._elapsed
 
+    def skip(self, seconds: float) -> None:
+        self._elapsed += seconds
+
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-        self._elapsed += seconds
+        self.skip(seconds)
         await asyncio.sleep(0)
 
 

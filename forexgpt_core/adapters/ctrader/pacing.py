@@ -65,6 +65,13 @@ class TokenBucket:
         self._due = due + self._gap
         return wait
 
+    async def admit(self, within_s: float | None = None) -> bool:
+        """Wait for a place, or return False at once if it is later than `within_s`."""
+        wait = self.reserve(within_s)
+        if wait:
+            await self._clock.sleep(wait)
+        return wait is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:

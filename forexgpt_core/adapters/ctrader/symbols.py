@@ -83,7 +83,8 @@ def choose(key: str, listed: Iterable[Message]) -> Message:
     if found:
         names = ", ".join(sorted(str(s.symbolName) for s in found))
         raise UnknownName(f"the account serves {key} under several names: {names}; which one is meant cannot be told")
-    near = get_close_matches(key, sorted({_plain(s.symbolName) for s in symbols}), n=3)
+    names_by_key = {_plain(s.symbolName): str(s.symbolName) for s in symbols}
+    near = [names_by_key[match] for match in get_close_matches(key, sorted(names_by_key), n=3, cutoff=0.8)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"it serves {len(symbols)} others"
     raise UnknownName(f"the account serves no symbol {key}; {hint}")
 

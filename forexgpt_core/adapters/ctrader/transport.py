@@ -159,11 +159,8 @@ class Connection:
         except BadInput as error:
             return NotSent(str(error))
         bucket = self._pace.history if name in _HISTORICAL else self._pace.other
-        wait = bucket.reserve(send_within_s)
-        if wait is None:
+        if not await bucket.admit(send_within_s):
             return NotSent(f"the request rate lets it go only after more than {send_within_s:g} s")
-        if wait:
-            await self._clock.sleep(wait)
         if self.lost is not None or self._writer.transport.is_closing():
             return NotSent(self.lost or "the connection is closing")
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
