@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,8 +21,8 @@ from forexgpt_core.candles.ranges import range_end, range_start
 from forexgpt_core.candles.resampling import resample
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
-from forexgpt_core.domain.bars import SCHEMA
-from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.domain.bars import PRICES, SCHEMA
+from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import NotReady, UnknownName
 from forexgpt_core.settings import CTraderSettings, load_settings
 from tests.simulators.certificates import TestAuthority
@@ -70,7 +71,16 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
 
 @pytest.fixture(scope="module")
 def hours() -> pl.DataFrame:
-    return real("EURUSD_H1", "2018-02-20", "2018-04-10")
+    """Seven weeks of hours around a change of clocks, generated, so that these tests run anywhere."""
+    opens = expected_opens(np.datetime64("2018-02-20"), np.datetime64("2018-04-09T23"), Timeframe.H1)
+    rng = np.random.default_rng(5)
+    opens = opens[rng.random(len(opens)) < 0.98]  # with holes
+    steps = rng.integers(-80, 81, (4, len(opens)))
+    opened, closed = 123_000 + np.cumsum(steps[0]), 123_000 + np.cumsum(steps[0]) + steps[1]
+    high, low = np.maximum(opened, closed) + abs(steps[2]), np.minimum(opened, closed) - abs(steps[3])
+    prices = {name: p / 100_000 for name, p in zip(PRICES, (opened, high, low, closed), strict=True)}
+    ts = pl.Series(opens).dt.replace_time_zone("UTC")
+    return pl.DataFrame({"ts_utc": ts, **prices, "volume": rng.integers(1, 9999, len(opens)) * 1.0}, schema=SCHEMA)
 
 
 class Venue:
@@ -112,9 +122,8 @@ class TestRealCandles:
         spans = [r.message.toTimestamp - r.message.fromTimestamp for r in venue.server.received if r.name == BARS]
         assert max(spans) <= 3_024_000_000
 
-    def test_hours_and_days_come_back_over_a_change_of_clocks(
-        self, authority: TestAuthority, hours: pl.DataFrame
-    ) -> None:
+    def test_hours_and_days_come_back_over_a_change_of_clocks(self, authority: TestAuthority) -> None:
+        hours = real("EURUSD_H1", "2018-02-20", "2018-04-10")
         higher = {frame: resample(hours, Timeframe.H1, Timeframe(frame)) for frame in ("H4", "D1", "W1")}
         venue = Venue(authority, {"H1": hours, **higher})
         with venue.server.in_thread():

@@ -188,6 +188,18 @@ class TestLostLogin:
 
         bench.run(scenario)
 
+    def test_requests_at_the_same_time_make_one_connection_and_one_login(self, authority: TestAuthority) -> None:
+        bench = Bench(authority)
+
+        async def scenario() -> None:
+            async with bench.session() as session:
+                await session.close()
+                assert await asyncio.gather(*(symbols(session) for _ in range(5))) == [1] * 5
+            assert [r.name for r in bench.server.received if r.connection == 2] == [*LOGIN, *[SYMBOLS] * 5]
+            assert len(bench.server.peers) == 2
+
+        bench.run(scenario)
+
     def test_a_login_that_is_lost_again_and_again_is_given_up(self, authority: TestAuthority) -> None:
         bench = Bench(authority)
         bench.server.script(SYMBOLS, *[Fault(kind="error", code="ACCOUNT_NOT_AUTHORIZED")] * 10)

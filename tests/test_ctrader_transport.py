@@ -258,21 +258,55 @@ class TestHostileServer:
 
 
 class TestSilence:
-    def test_a_heartbeat_follows_ten_seconds_of_our_silence_and_none_answers_the_servers(
+    @pytest.mark.parametrize("cut_off_s", [10, 30])
+    def test_an_idle_line_lives_at_a_strict_and_at_a_lenient_server(
+        self, authority: TestAuthority, cut_off_s: float
+    ) -> None:
+        async def scenario() -> None:
+            clock = ManualClock()
+            server = CTraderServer(authority.good, cut_off_s=cut_off_s, idle_clock=clock)
+            async with asyncio.timeout(60), server.running():
+                connection = await Line(server, authority, clock).connect()
+                await connection.request(login(server))
+                for times in range(1, 21):  # three minutes
+                    await clock.advance(9.1)
+                    await server.seen(HEARTBEAT, times)
+                assert (server.cut_off, connection.lost) == (0, None)
+                await connection.close()
+
+        asyncio.run(scenario())
+
+    def test_a_client_that_says_nothing_is_cut_off_and_learns_it(self, authority: TestAuthority) -> None:
+        async def scenario() -> None:
+            clock = ManualClock()
+            server = CTraderServer(authority.good, idle_clock=clock)
+            async with asyncio.timeout(60), server.running():
+                connection = await Line(server, authority, clock).connect(timings=Timings(heartbeat_s=1000))
+                await connection.request(login(server))
+                await clock.advance(31)
+                while connection.lost is None:
+                    await asyncio.sleep(0.001)
+                assert server.cut_off == 1
+                assert isinstance(await connection.request(accounts(server)), NotSent)
+                await connection.close()
+
+        asyncio.run(scenario())
+
+    def test_a_heartbeat_follows_nine_seconds_of_our_silence_and_none_answers_the_servers(
         self, authority: TestAuthority
     ) -> None:
         async def scenario(line: Line) -> None:
             connection = await line.connect()
             await settle()
-            await line.clock.advance(9)
+            await line.clock.advance(8)
             await connection.request(login(line.server))
-            await line.clock.advance(9)
+            await line.clock.advance(8)
             line.server.heartbeat()
             await connection.request(accounts(line.server))
             assert line.server.count(HEARTBEAT) == 0, "we spoke, and the server's heartbeat is not echoed"
-            await line.clock.advance(10.1)
+            await line.clock.advance(9.1)
             await line.server.seen(HEARTBEAT, 1)
-            await line.clock.advance(10.1)
+            await line.clock.advance(9.1)
             await line.server.seen(HEARTBEAT, 2)
             assert line.server.count(HEARTBEAT) == 2
             assert line.events == []

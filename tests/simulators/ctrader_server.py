@@ -74,6 +74,7 @@ class Peer:
         self.number, self.writer, self.rates = number, writer, rates
         self.application = False
         self.accounts: set[int] = set()
+        self.heard = 0.0
 
     def send(self, name: str, payload: bytes, client_msg_id: str = "") -> None:
         self.write(frame(schema().payload_type(name), payload, client_msg_id))
@@ -109,13 +110,21 @@ class CTraderServer:
         quota: Quota | None = None,
         heartbeat_s: float = 25.0,
         cut_off_s: float = 30.0,
+        idle_clock: Clock | None = None,
     ) -> None:
+        """Prepare a server.
+
+        Args:
+            clock: for request rates, the quota and the bar that is forming.
+            cut_off_s: a client's silence after which it is cut off; live servers do so somewhere between 10 and 30.
+            idle_clock: for heartbeats and the cut-off.
+        """
         self.tls, self.market, self.access = tls, market or Market(), access or Access()
         self.clock, self.quota = clock or SystemClock(), quota
-        self.heartbeat_s, self.cut_off_s = heartbeat_s, cut_off_s
+        self.heartbeat_s, self.cut_off_s, self.idle_clock = heartbeat_s, cut_off_s, idle_clock or SystemClock()
         self.port = 0
         self.received: list[Received] = []
-        self.plaintext = self.dropped_frames = self.refused = 0
+        self.plaintext = self.dropped_frames = self.refused = self.cut_off = 0
         self.peers: list[Peer] = []
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._arrived: asyncio.Event = asyncio.Event()
@@ -198,21 +207,29 @@ class CTraderServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(len(self.peers) + 1, writer, Rates(self.clock.monotonic))
+        peer.heard = self.idle_clock.monotonic()
         self.peers.append(peer)
-        heartbeats = asyncio.create_task(self._beat(peer))
-        with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+        tasks = [asyncio.create_task(self._beat(peer)), asyncio.create_task(self._watch(peer))]
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                async with asyncio.timeout(self.cut_off_s):
-                    body = await self._read_frame(reader)
+                body = await self._read_frame(reader)
+                peer.heard = self.idle_clock.monotonic()
                 if body is not None:
                     await self._handle(peer, body)
-        heartbeats.cancel()
+        for task in tasks:
+            task.cancel()
         writer.transport.abort()
 
     async def _beat(self, peer: Peer) -> None:
         while True:
-            await asyncio.sleep(self.heartbeat_s)
+            await self.idle_clock.sleep(self.heartbeat_s)
             peer.send("ProtoHeartbeatEvent", schema().make("ProtoHeartbeatEvent").SerializeToString())
+
+    async def _watch(self, peer: Peer) -> None:
+        while (left := peer.heard + self.cut_off_s - self.idle_clock.monotonic()) > 0:
+            await self.idle_clock.sleep(left)
+        self.cut_off += 1
+        peer.writer.transport.abort()
 
     async def _read_frame(self, reader: asyncio.StreamReader) -> bytes | None:
         (length,) = struct.unpack("!I", await reader.readexactly(4))

@@ -1,5 +1,6 @@
 """One account's session: connect, prove who we are, ask, and begin again where the line or the login was lost."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
@@ -66,6 +67,7 @@ class Session:
         self._listener = on_event
         self._connection: Connection | None = None
         self._authenticated = False
+        self._making_ready = asyncio.Lock()
 
     @property
     def account_id(self) -> int:
@@ -153,10 +155,11 @@ class Session:
             await self._clock.sleep(wait)
 
     async def _ready(self) -> None:
-        if self._connection is None or self._connection.lost is not None:
-            await self._connect()
-        if not self._authenticated:
-            await self._authenticate()
+        async with self._making_ready:  # of several requests that find the login lost, one makes it again
+            if self._connection is None or self._connection.lost is not None:
+                await self._connect()
+            if not self._authenticated:
+                await self._authenticate()
 
     async def _connect(self) -> None:
         await self.close()

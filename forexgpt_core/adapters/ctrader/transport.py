@@ -71,7 +71,7 @@ class Timings:
 
     connect_s: float = 20.0
     request_s: float = 20.0
-    heartbeat_s: float = 10.0  # our silence after which we send one
+    heartbeat_s: float = 9.0  # our silence after which we send one: one every 10 s is asked for
     silence_s: float = 90.0  # the server's silence after which the connection is dead
     close_s: float = 5.0
 
