@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from forexgpt_core.adapters.database.studies import StudiesRepository, Trial
 from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
 from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.adapters.mlflow_registry import Registry
+from forexgpt_core.adapters.providers import alpha_vantage, dukascopy, tiingo
 from forexgpt_core.adapters.providers.files import FileSource
 from forexgpt_core.adapters.providers.sample import SampleSource
 from forexgpt_core.candles.cleaning import clean
@@ -199,16 +200,24 @@ class Platform:
 
         Raises:
             NotReady: no source is set for the pair.
+            ProviderError: the provider needs a key and there is none.
         """
+        own, start = self.settings, date.fromisoformat(settings.source.start) if settings.source.start else None
         makers: dict[str, Callable[[], CandleSource]] = {
             "sample": SampleSource,
             "file": lambda: FileSource(Path(settings.source.path or ""), timezone=settings.source.timezone),
             "ctrader": lambda: CTraderHistory(load_ctrader_settings()),
+            "dukascopy": lambda: dukascopy.DukascopySource(own.dukascopy_url or dukascopy.URL, start=start),
+            "tiingo": lambda: tiingo.TiingoSource(own.tiingo_key, own.tiingo_url or tiingo.URL, start=start),
+            "alpha_vantage": lambda: alpha_vantage.AlphaVantageSource(
+                own.alpha_vantage_key, own.alpha_vantage_url or alpha_vantage.URL
+            ),
         }
         if settings.source.kind not in makers:
             raise NotReady(
                 f"{settings.symbol} has no source of candles: import a file with"
-                f" 'forexgpt candles import FILE --symbol {settings.symbol}' or set `source` in its settings"
+                f" 'forexgpt candles import FILE --symbol {settings.symbol}', or fetch them with"
+                f" 'forexgpt candles fetch {settings.symbol} --provider dukascopy'"
             )
         return makers[settings.source.kind]()
 

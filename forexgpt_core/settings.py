@@ -13,12 +13,20 @@ _ENVIRONMENTS = ("demo", "live")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where ForexGPT keeps its state. Every location derives from `home` unless set on its own."""
+    """Where ForexGPT keeps its state. Every location derives from `home` unless set on its own.
+
+    Keys of providers are never shown by `repr`. Their addresses are None where the real ones hold.
+    """
 
     home: Path
     database_url: str
     lake: str
     mlflow_tracking_uri: str
+    tiingo_key: str | None = field(default=None, repr=False)
+    alpha_vantage_key: str | None = field(default=None, repr=False)
+    dukascopy_url: str | None = field(default=None, repr=False)  # an address may hold a password
+    tiingo_url: str | None = field(default=None, repr=False)
+    alpha_vantage_url: str | None = field(default=None, repr=False)
 
     @property
     def dagster_home(self) -> Path:
@@ -50,6 +58,11 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=env.get("FOREXGPT_DATABASE_URL") or f"sqlite:///{home / 'forexgpt.sqlite'}",
         lake=env.get("FOREXGPT_LAKE") or str(home / "lake"),
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.sqlite'}",
+        tiingo_key=_text(env, "FOREXGPT_TIINGO_KEY"),
+        alpha_vantage_key=_text(env, "FOREXGPT_ALPHA_VANTAGE_KEY"),
+        dukascopy_url=_text(env, "FOREXGPT_DUKASCOPY_URL"),
+        tiingo_url=_text(env, "FOREXGPT_TIINGO_URL"),
+        alpha_vantage_url=_text(env, "FOREXGPT_ALPHA_VANTAGE_URL"),
     )
 
 
@@ -134,3 +147,6 @@ def _number(text: str, name: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise BadInput(f"{_CTRADER}{name} must be a whole number, has {len(text)} characters that are not all digits")
     return int(text)
+def _text(env: Mapping[str, str], name: str) -> str | None:
+    """Return a variable without the blanks that copying brings along, None where nothing remains."""
+    return env.get(name, "").strip() or None

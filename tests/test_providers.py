@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from candle_source_contract import CandleSourceContract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -18,7 +19,6 @@ from forexgpt_core.adapters.providers.files import FileSource
 from forexgpt_core.adapters.providers.sample import SampleSource
 from forexgpt_core.adapters.source_files.refusal import BadFile
 from forexgpt_core.candles.cleaning import clean
-from forexgpt_core.candles.quality import judge
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.domain.bars import SCHEMA
 from forexgpt_core.domain.clock import Timeframe, expected_opens
@@ -48,49 +48,6 @@ def walk(bars: int) -> pl.DataFrame:
 
 def everything(source: CandleSource) -> pl.DataFrame:
     return source.fetch("EURUSD", H1, since_utc=None, until_utc=None)
-
-
-class CandleSourceContract:
-    """What every provider of EURUSD H1 owes; a provider inherits this and overrides `source`."""
-
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> CandleSource:
-        raise NotImplementedError
-
-    def test_bars_have_the_columns_of_the_schema_first(self, source: CandleSource) -> None:
-        bars = everything(source)
-        assert bars.height > 100
-        assert list(bars.schema.items())[: len(SCHEMA)] == list(SCHEMA.items())
-
-    def test_it_says_whether_it_is_an_archive(self, source: CandleSource) -> None:
-        assert source.archive in (True, False)
-
-    def test_the_bars_pass_the_quality_suite_and_survive_cleaning(self, source: CandleSource) -> None:
-        bars = everything(source)
-        verdict = judge(bars, H1)
-        assert verdict.passed, [failure.line for failure in verdict.failures]
-        assert clean(bars, H1).bars.height > 0.99 * bars.height
-
-    def test_since_is_the_earliest_open_and_until_the_latest_close(self, source: CandleSource) -> None:
-        bars = everything(source)
-        since, last = bars["ts_utc"][20], bars["ts_utc"][40]
-        part = source.fetch("EURUSD", H1, since_utc=since, until_utc=last + timedelta(hours=1))
-        assert_frame_equal(part, bars[20:41])
-        assert_frame_equal(
-            source.fetch("EURUSD", H1, since_utc=since, until_utc=last + timedelta(minutes=59)), bars[20:40]
-        )
-
-    def test_a_range_without_bars_is_an_empty_table(self, source: CandleSource) -> None:
-        nothing = source.fetch("EURUSD", H1, since_utc=datetime(2035, 1, 1, tzinfo=UTC), until_utc=None)
-        assert nothing.is_empty()
-        assert nothing.schema == everything(source).schema
-
-    def test_a_moment_without_a_zone_is_refused(self, source: CandleSource) -> None:
-        with pytest.raises(BadInput, match="no time zone"):
-            source.fetch("EURUSD", H1, since_utc=datetime(2018, 1, 1), until_utc=None)
-
-    def test_asking_twice_gives_the_same(self, source: CandleSource) -> None:
-        assert_frame_equal(everything(source), everything(source))
 
 
 class TestSample(CandleSourceContract):
@@ -144,6 +101,8 @@ class TestSample(CandleSourceContract):
 
 
 class TestParquet(CandleSourceContract):
+    any_symbol = True
+
     @pytest.fixture
     def source(self, tmp_path: Path) -> CandleSource:
         walk(300).write_parquet(tmp_path / "bars.parquet")
@@ -151,6 +110,8 @@ class TestParquet(CandleSourceContract):
 
 
 class TestCsv(CandleSourceContract):
+    any_symbol = True
+
     @pytest.fixture
     def source(self, tmp_path: Path) -> CandleSource:
         walk(300).write_csv(tmp_path / "bars.csv")

@@ -19,7 +19,7 @@ from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.strategy.event_guard import EventGuard
 
 REQUIRED_FAMILY = "random_walk"
-SOURCES = ("sample", "file", "ctrader", "none")
+SOURCES = ("sample", "file", "none", "dukascopy", "tiingo", "alpha_vantage", "ctrader")
 _CASH = 10_000.0
 _YEN = 100.0  # to the unit of the other quote currencies, roughly
 
@@ -38,8 +38,9 @@ class Source(_Group):
     """Where the candles of a pair come from.
 
     Attributes:
-        kind: "sample" (the hourly EURUSD of the backtesting package), "file" (a CSV or Parquet file), "ctrader" (the
-            account of the environment's FOREXGPT_CTRADER_ variables), "none".
+        kind: "sample" (the hourly EURUSD of the backtesting package), "file" (a CSV or Parquet file), "none", or a
+            provider: "dukascopy" (needs no key), "tiingo", "alpha_vantage", "ctrader" (the account of the environment's
+            FOREXGPT_CTRADER_ variables).
         path: of the file, None otherwise.
         timezone: IANA zone of times in the file that carry none; None where they say it themselves.
         start: first day wanted of a provider's history, as YYYY-MM-DD; None where the source begins by itself.
