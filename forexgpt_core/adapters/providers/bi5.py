@@ -69,7 +69,8 @@ def unpack(content: bytes) -> bytes:
         unpacked = stream.decompress(content, max_length=_LONGEST)
     except (lzma.LZMAError, EOFError):
         raise BadBi5("is no LZMA stream") from None
-    if not stream.eof:
+    stated = int.from_bytes(content[5:13], "little")  # of the stream's header; all ones where an end mark says it
+    if not stream.eof and len(unpacked) != stated:
         raise BadBi5(f"is cut off after {len(content)} bytes")
     return unpacked
 
