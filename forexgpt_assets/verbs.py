@@ -8,6 +8,7 @@ import typer
 from forexgpt_core import readings
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
 from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import PROVIDERS
 from forexgpt_core.errors import UnknownName
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.service import active_sessions
@@ -53,9 +54,17 @@ def _register_data(app: typer.Typer) -> None:
 
         show(import_file(file, symbol, timeframe, timezone), as_json=as_json)
 
-    @candles.command(epilog="Example: forexgpt candles fetch EURUSD")
-    def fetch(symbol: SymbolArgument) -> None:
+    @candles.command(epilog="Example: forexgpt candles fetch GBPUSD --provider dukascopy --start 2024-01-01")
+    def fetch(
+        symbol: SymbolArgument,
+        provider: Annotated[str, typer.Option(help=f"From now on: {', '.join(PROVIDERS)}.")] = "",
+        start: Annotated[str, typer.Option(help="First day of history wanted, YYYY-MM-DD; else a year ago.")] = "",
+    ) -> None:
         """Fetch the newest bars from the pair's source and rebuild its features."""
+        if provider or start:
+            from forexgpt_assets.importing import use_provider
+
+            say(use_provider(symbol, provider, start))
         _run(symbol, ["candles", "features"])
 
     @features.command(epilog="Example: forexgpt features build EURUSD")

@@ -31,6 +31,7 @@ class CandlesConfig(dg.Config):
     partitions_def=symbols,
     group_name="candles",
     kinds={"deltalake", "polars"},
+    pool="candle_provider",  # one run at a time, so that a backfill of many pairs keeps a provider's limits
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,

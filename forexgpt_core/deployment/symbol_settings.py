@@ -19,7 +19,8 @@ from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.strategy.event_guard import EventGuard
 
 REQUIRED_FAMILY = "random_walk"
-SOURCES = ("sample", "file", "none", "dukascopy", "tiingo", "alpha_vantage", "ctrader")
+PROVIDERS = ("dukascopy", "tiingo", "alpha_vantage", "ctrader")  # asked over the network
+SOURCES = ("sample", "file", "none", *PROVIDERS)
 _CASH = 10_000.0
 _YEN = 100.0  # to the unit of the other quote currencies, roughly
 
