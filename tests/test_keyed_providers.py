@@ -47,21 +47,27 @@ def bare(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.select(BARE).with_columns(volume=pl.lit(None, dtype=pl.Float64))
 
 
-def getter(provider: str, url: str, naps: list[float] | None = None, **secrets: Any) -> HttpGetter:
+def getter(provider: str, url: str, naps: list[float] | None, read_seconds: float, **secrets: Any) -> HttpGetter:
     taken = [] if naps is None else naps
-    patience = Patience(connect_seconds=2.0, read_seconds=0.3, attempts=3)
+    patience = Patience(connect_seconds=10.0, read_seconds=read_seconds, attempts=3)
     return HttpGetter(provider, url, patience=patience, sleep=taken.append, rng=random.Random(1), **secrets)
 
 
-def tiingo(url: str, naps: list[float] | None = None, now: datetime = NOW, key: str = KEY) -> TiingoSource:
-    asks = getter("tiingo", url, naps, secret_headers={"authorization": f"Token {key}"})
-    return TiingoSource(key, start=BEGIN.date(), getter=asks, now=lambda: now)
+def tiingo(url: str, naps: list[float] | None = None, *, key: str = KEY, read_seconds: float = 10.0) -> TiingoSource:
+    asks = getter("tiingo", url, naps, read_seconds, secret_headers={"authorization": f"Token {key}"})
+    return TiingoSource(key, start=BEGIN.date(), getter=asks, now=lambda: NOW)
 
 
-def alpha(url: str, naps: list[float] | None = None, now: datetime = NOW, key: str = KEY) -> AlphaVantageSource:
-    return AlphaVantageSource(
-        key, getter=getter("alpha_vantage", url, naps, secret_params={"apikey": key}), now=lambda: now
-    )
+def alpha(
+    url: str, naps: list[float] | None = None, *, key: str = KEY, read_seconds: float = 10.0
+) -> AlphaVantageSource:
+    asks = getter("alpha_vantage", url, naps, read_seconds, secret_params={"apikey": key})
+    return AlphaVantageSource(key, getter=asks, now=lambda: NOW)
+
+
+def patience_for(fault: object) -> float:
+    """Return how long to wait for an answer: long on a busy machine, but not for one that never comes."""
+    return 0.5 if fault == "slow" else 10.0
 
 
 TIINGO = Tiingo({("eurusd", "1hour"): HOURS, ("eurusd", "1min"): MINUTES}, KEY)
@@ -320,7 +326,8 @@ def test_a_passing_fault_is_recovered(serve: Serve, make: Make, answer: Answer, 
     server = serve(answer)
     server.fail(fault, headers={"retry-after": "2"} if fault == 429 else {})
     naps: list[float] = []
-    bars = make(server.url, naps).fetch("EURUSD", H1, since_utc=NOW - timedelta(days=3), until_utc=None)
+    source = make(server.url, naps, read_seconds=patience_for(fault))
+    bars = source.fetch("EURUSD", H1, since_utc=NOW - timedelta(days=3), until_utc=None)
     assert_frame_equal(bars, bare(HOURS)[:-1].tail(bars.height))
     assert server.count() == 2
     assert fault != 429 or 2 <= naps[0] <= 2.2
@@ -353,7 +360,7 @@ def test_a_lasting_fault_is_one_line_without_the_key(
     caplog.set_level(logging.DEBUG)
     server = serve(answer)
     server.fail(fault, times=99, body=f"your key {KEY}".encode())
-    source = make(server.url)
+    source = make(server.url, read_seconds=patience_for(fault))
     with pytest.raises(kind) as refused:
         source.fetch("EURUSD", H1, since_utc=NOW - timedelta(days=3), until_utc=None)
     assert server.count() == questions

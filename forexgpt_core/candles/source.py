@@ -38,3 +38,11 @@ class CandleSource(Protocol):
             BadInput: what the source holds cannot be read as candles.
         """
         ...
+
+
+def left_out(source: CandleSource) -> dict[str, int]:
+    """Return, by reason, what a source has given no bar for since it was made; empty where it keeps no count.
+
+    A source may leave out only what its own format says is no bar, and must count it in an attribute `left_out`.
+    """
+    return dict(getattr(source, "left_out", {}))

@@ -113,7 +113,7 @@ class _Feed:
     def __init__(self, getter: HttpGetter, symbol: str, points: int, progress: Progress | None) -> None:
         self._getter, self._symbol, self._points, self._progress = getter, symbol, points, progress
         self._done = self._of = 0
-        self._lock = threading.Lock()
+        self._lock, self._failed = threading.Lock(), threading.Event()
         self.counts: Counter[str] = Counter()
 
     def minutes(self, asked: Range, now: datetime) -> tuple[pl.DataFrame, datetime]:
@@ -172,6 +172,21 @@ class _Feed:
                 raise
 
     def _one(self, path: str, read: Read) -> pl.DataFrame | None:
+        """Return one file's table, or ask for nothing any more once another file has failed."""
+        if self._failed.is_set():
+            return None  # of no account: the failure is raised in place of all tables
+        try:
+            table = self._table(path, read)
+        except BaseException:
+            self._failed.set()
+            raise
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._of, path)
+        return None if table is None or table.is_empty() else table
+
+    def _table(self, path: str, read: Read) -> pl.DataFrame | None:
         """Return one file's table; a damaged file is asked for once more, and so is an empty one."""
         table, problem = self._attempt(path, read)
         if problem is not None or (table is not None and table.is_empty()):
@@ -179,11 +194,7 @@ class _Feed:
         if problem is not None:
             mend = "run it again later; nothing of this range was taken"
             raise UnreadableAnswer(PROVIDER, path, f"the file {problem}, twice", mend)
-        with self._lock:
-            self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._of, path)
-        return None if table is None or table.is_empty() else table
+        return table
 
     def _attempt(self, path: str, read: Read) -> tuple[pl.DataFrame | None, BadBi5 | None]:
         content = self._getter.get(path, asked=path, missing_ok=True)
