@@ -1,13 +1,11 @@
-"""Where a pair's candles come from, set from the command line: a file, imported at once, or a provider."""
+"""Import a candle file through the `candles` asset, so that the UI shows it like any other run."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from forexgpt_assets.runs import add_symbol, materialize, session
 from forexgpt_core.composition import Platform
-from forexgpt_core.deployment.documents import suggestion
-from forexgpt_core.deployment.symbol_settings import PROVIDERS, Source
+from forexgpt_core.deployment.symbol_settings import Source
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
 from forexgpt_core.features.recipe import DEFAULT_TIMEFRAMES
@@ -50,35 +48,6 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
             "last_utc": bars["ts_utc"][-1],
             "lake_version": platform.lake.candles_version(key, frame),
         }
-
-
-def use_provider(symbol: str, provider: str, start: str) -> str:
-    """Save a provider as the pair's source, add the pair to the graph if it is new, and return what was set.
-
-    Args:
-        symbol: of the pair.
-        provider: one of PROVIDERS; empty for the one the pair has.
-        start: first day of history wanted, as YYYY-MM-DD; empty for the one the pair has, or a year ago.
-
-    Raises:
-        BadInput: no such provider, or no such day.
-        ProviderError: the provider needs a key and there is none; then nothing is saved.
-    """
-    with session() as (platform, instance):
-        settings = platform.pair(symbol)
-        kind = provider or settings.source.kind
-        if kind not in PROVIDERS:
-            raise BadInput(f"unknown provider '{kind}'{suggestion(kind, PROVIDERS)}")
-        today = datetime.now(UTC).date()
-        source = Source(kind=kind, start=start or settings.source.start or str(today - timedelta(days=365)))
-        if str(source.start) > str(today):
-            raise BadInput(f"--start {source.start} lies in the future; expected a day up to {today}")
-        hold_back = 0 if settings.source.kind == "sample" else settings.hold_back_bars
-        chosen = replace(settings, source=source, hold_back_bars=hold_back)
-        platform.source(chosen)
-        platform.pairs.save(chosen, by="candles fetch")
-        add_symbol(instance, chosen.symbol)
-        return f"{chosen.symbol} now has its candles from {kind}, from {source.start} on"
 
 
 def _recipe_from(frame: Timeframe) -> dict[str, object]:

@@ -62,7 +62,7 @@ def _register_data(app: typer.Typer) -> None:
     ) -> None:
         """Fetch the newest bars from the pair's source and rebuild its features."""
         if provider or start:
-            from forexgpt_assets.importing import use_provider
+            from forexgpt_assets.fetching import use_provider
 
             say(use_provider(symbol, provider, start))
         _run(symbol, ["candles", "features"])
