@@ -147,6 +147,8 @@ def _number(text: str, name: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise BadInput(f"{_CTRADER}{name} must be a whole number, has {len(text)} characters that are not all digits")
     return int(text)
+
+
 def _text(env: Mapping[str, str], name: str) -> str | None:
     """Return a variable without the blanks that copying brings along, None where nothing remains."""
     return env.get(name, "").strip() or None
