@@ -70,7 +70,9 @@ def test_keys_and_addresses_are_read_from_the_environment_and_not_shown() -> Non
     assert (bare.tiingo_key, bare.alpha_vantage_key, bare.tiingo_url) == (None, None, None)
 
 
-def test_every_provider_may_be_a_pairs_source_and_is_made() -> None:
+def test_every_provider_may_be_a_pairs_source_and_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "ACCESS_TOKEN", "ACCOUNT_ID"):
+        monkeypatch.setenv(f"FOREXGPT_CTRADER_{name}", "7")
     environment = {"FOREXGPT_TIINGO_KEY": "k", "FOREXGPT_ALPHA_VANTAGE_KEY": "k"}
     platform = Platform(load_settings(environment))
     for kind in PROVIDERS:
