@@ -18,6 +18,7 @@ from forexgpt_core.domain.clock import (
     from_utc,
     in_fx_week,
     next_opens,
+    places,
     slot,
     slot_open,
     week_opens,
@@ -25,7 +26,7 @@ from forexgpt_core.domain.clock import (
 from forexgpt_core.domain.forecasts import LEVELS, law_cdf, law_mean_std, law_quantiles
 from forexgpt_core.domain.instruments import INSTRUMENTS, instrument
 from forexgpt_core.domain.orders import client_order_id
-from forexgpt_core.errors import UnknownName
+from forexgpt_core.errors import BadInput, UnknownName
 
 moments = st.integers(0, int(60 * 365.25 * 86400)).map(
     lambda s: np.array(["1995-01-01"], dtype="datetime64[us]") + np.timedelta64(s, "s")
@@ -71,6 +72,24 @@ def test_coming_bars_follow_one_another_and_skip_the_weekend(ts: np.ndarray, fra
     coming = next_opens(ts, frame, count)[0]
     assert in_fx_week(coming).all()
     assert (np.diff(slot(coming, frame)) == 1).all()
+
+
+def test_every_week_of_the_calendar_begins_at_its_opening_to_the_microsecond() -> None:
+    opens, one = week_opens()[1:-1], np.timedelta64(1, "us")
+    before, at = places(opens - one), places(opens)
+    np.testing.assert_array_equal(at.week, np.arange(1, opens.size + 1))
+    np.testing.assert_array_equal(before.week, at.week - 1)
+    assert (at.since_open == 0).all()
+    assert (at.off_grid(Timeframe.M1) == 0).all()
+    assert (places(opens + one).off_grid(Timeframe.M1) == 1).all()
+    assert at.inside.all()
+    assert not before.inside.any()
+
+
+@pytest.mark.parametrize("moment", ["NaT", "1989-12-30", "2061-01-01"])
+def test_times_outside_the_calendar_are_refused(moment: str) -> None:
+    with pytest.raises(BadInput, match="must lie between 1989-12-31"):
+        places(np.array(["2018-07-02", moment], dtype="datetime64[us]"))
 
 
 def test_the_grid_between_two_bars_holds_both() -> None:

@@ -1,4 +1,4 @@
-"""What the quality suite speaks of: per raw row, and per month, computed in polars."""
+"""What the quality suite speaks of: per raw row, and per month, computed in polars and numpy."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,11 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from forexgpt_core.candles.gaps import closed_bars_since, coverage, find_gaps
+from forexgpt_core.candles.gaps import closed_bars_since, is_holiday
 from forexgpt_core.domain.bars import PRICES, possible_bar
-from forexgpt_core.domain.clock import Timeframe, bar_open, from_utc, in_fx_week, to_utc
+from forexgpt_core.domain.clock import Ints, Places, Timeframe, Times, from_utc, places, slot_open, to_utc
+
+_HOUR = 3_600_000_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,83 +37,131 @@ def measure(raw: pl.DataFrame, timeframe: Timeframe, now_utc: datetime | None) -
     Raises:
         BadInput: a time lies outside 1990 to 2060.
     """
-    rows = _rows(raw, timeframe)
-    timed = raw["ts_utc"].drop_nulls()
-    newest = timed.to_numpy().astype("datetime64[us]").max() if timed.len() else None
-    stale = None if now_utc is None or newest is None else closed_bars_since(newest, to_utc(now_utc), timeframe)
-    months = _months(rows, timeframe, stale)
-    return Measures(rows=rows, months=months, stale_bars=stale, figures=_figures(rows, months, timeframe, stale))
+    given = raw["ts_utc"].is_not_null()
+    times = raw["ts_utc"].drop_nulls().to_numpy().astype("datetime64[us]")
+    found = places(times)
+    rows = _rows(raw, _on_all_rows(_placed(found, timeframe), given))
+    present = _present(found, timeframe)
+    stale = None if now_utc is None or not times.size else closed_bars_since(times.max(), to_utc(now_utc), timeframe)
+    months = _months(times, present, timeframe).with_columns(stale_bars=pl.lit(stale, dtype=pl.Int64))
+    return Measures(rows=rows, months=months, stale_bars=stale, figures=_figures(rows, times, present, months, stale))
 
 
-def _rows(raw: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    rows = raw.with_columns(pl.col(PRICES).fill_nan(None)).with_row_index("row")
+def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
+    rows = raw.with_columns(pl.col(PRICES).fill_nan(None))
     given = pl.all_horizontal(pl.col(PRICES).is_not_null())
     above = pl.col("high") - pl.max_horizontal("open", "close")
     below = pl.min_horizontal("open", "close") - pl.col("low")
-    return (
-        rows.with_columns(
-            repeated=pl.col("ts_utc").is_not_null() & pl.col("ts_utc").is_duplicated(),
-            backwards=pl.col("ts_utc") < pl.col("ts_utc").shift(),
-            ohlc_margin=pl.when(given).then(pl.min_horizontal(above, below)),
-        )
-        .join(_places(rows, timeframe), on="row", how="left", maintain_order="left")
-        .join(_moves(rows), on="row", how="left", maintain_order="left")
-        .drop("row")
+    return rows.with_columns(
+        _repeated(raw["ts_utc"]),
+        *placed.get_columns(),
+        _moves(rows),
+        backwards=pl.col("ts_utc") < pl.col("ts_utc").forward_fill().shift(),
+        ohlc_margin=pl.when(given).then(pl.min_horizontal(above, below)),
     )
 
 
-def _places(rows: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+def _repeated(times: pl.Series) -> pl.Series:
+    """Return where a time stands in another row too."""
+    if times.n_unique() == times.len() and not times.has_nulls():
+        return pl.repeat(False, times.len(), eager=True).alias("repeated")
+    return (times.is_duplicated() & times.is_not_null()).alias("repeated")
+
+
+def _placed(found: Places, timeframe: Timeframe) -> pl.DataFrame:
     """Return whether rows open outside the FX week and, inside it, their distance from the grid."""
-    timed = rows.filter(pl.col("ts_utc").is_not_null())
-    ts = timed["ts_utc"].to_numpy().astype("datetime64[us]")
-    inside = in_fx_week(ts)
-    off_grid = np.where(inside, (ts - bar_open(ts, timeframe)) / np.timedelta64(1, "s"), 0.0)
-    return timed.select("row", outside_week=pl.lit(pl.Series(~inside)), seconds_off_grid=pl.lit(pl.Series(off_grid)))
+    off_grid = np.where(found.inside, found.off_grid(timeframe) / 1e6, 0.0)
+    return pl.DataFrame({"outside_week": ~found.inside, "seconds_off_grid": off_grid})
 
 
-def _moves(rows: pl.DataFrame) -> pl.DataFrame:
+def _on_all_rows(measured: pl.DataFrame, given: pl.Series) -> pl.DataFrame:
+    """Return measures of the rows marked in `given` on all rows, null on the others."""
+    if measured.height == given.len():
+        return measured
+    position = (given.cast(pl.Int64).cum_sum() - 1).set(~given, None)
+    return measured.select(pl.all().gather(position))
+
+
+def _moves(rows: pl.DataFrame) -> pl.Series:
     """Return the larger of each bar's range and its close-to-close move, among possible bars in time order."""
-    ordered = rows.filter(possible_bar()).sort("ts_utc", maintain_order=True)
-    between = (pl.col("close") / pl.col("close").shift()).log().abs()
-    within = (pl.col("high") / pl.col("low")).log()
-    return ordered.select("row", move=pl.max_horizontal(between, within))
+    possible = rows.select(possible_bar()).to_series()
+    bars = rows.filter(possible).select("ts_utc", "high", "low", "close")
+    ordered = bars["ts_utc"].is_sorted()
+    if not ordered:
+        bars = bars.with_row_index("row").sort("ts_utc", maintain_order=True)
+    step = pl.col("close") / pl.col("close").shift()
+    ratio = pl.max_horizontal(step, 1 / step, pl.col("high") / pl.col("low"))
+    moves = bars.with_columns(move=ratio.log())
+    if not ordered:
+        moves = moves.sort("row")
+    return _on_all_rows(moves.select("move"), possible).to_series()
 
 
-def _months(rows: pl.DataFrame, timeframe: Timeframe, stale_bars: int | None) -> pl.DataFrame:
-    covered = coverage(rows, timeframe)
-    parts = {
-        "rows": rows["ts_utc"].drop_nulls().dt.replace_time_zone(None),
-        "expected": pl.Series(covered.expected_utc, dtype=pl.Datetime("us")),
-        "missing": pl.Series(covered.missing_utc, dtype=pl.Datetime("us")),
-    }
-    long = pl.concat(
-        pl.DataFrame({"month": times.dt.strftime("%Y-%m")}).with_columns(what=pl.lit(name))
-        for name, times in parts.items()
+def _present(found: Places, timeframe: Timeframe) -> Ints:
+    """Return the running numbers of the bars that are there, sorted, each once."""
+    slots = found.slot(timeframe)[found.inside]
+    if (np.diff(slots) > 0).all():
+        return slots
+    slots = np.sort(slots)
+    return np.asarray(slots[np.diff(slots, prepend=-1) > 0])
+
+
+def _months(times: Times, present: Ints, timeframe: Timeframe) -> pl.DataFrame:
+    """Return the rows of each month, and the bars of its ordinary days: how many were expected and are missing.
+
+    Counted by the hour (or the bar, where that is longer), because no month and no holiday ends inside one.
+    """
+    rows, hours = _counts(times.view(np.int64) // _HOUR)
+    block = max(1, 3600 // timeframe.seconds)
+    there, blocks = _counts(present // block)
+    size = np.full(there.size, block, dtype=np.int64)
+    if present.size:
+        size[0] -= present[0] % block
+        size[-1] -= block - 1 - present[-1] % block
+    opens = slot_open(blocks * block, timeframe)
+    ordinary = np.where(is_holiday(opens), 0, 1)
+    none = np.zeros_like(there)
+    counted = pl.concat(
+        [
+            _counted((hours * _HOUR).view("datetime64[us]"), rows, np.zeros_like(rows), np.zeros_like(rows)),
+            _counted(opens, none, ordinary * size, ordinary * (size - there)),
+        ]
     )
-    counts = [(pl.col("what") == name).sum().cast(pl.Int64).alias(name) for name in parts]
-    return long.group_by("month").agg(counts).sort("month").with_columns(stale_bars=pl.lit(stale_bars, dtype=pl.Int64))
+    months = counted.group_by(month=pl.col("open").dt.strftime("%Y-%m")).agg(pl.exclude("open").sum())
+    return months.filter((pl.col("rows") > 0) | (pl.col("expected") > 0)).sort("month")
+
+
+def _counted(opens: Times, rows: Ints, expected: Ints, missing: Ints) -> pl.DataFrame:
+    columns = {"open": opens, "rows": rows, "expected": expected, "missing": missing}
+    return pl.DataFrame(columns, schema={"open": pl.Datetime("us"), **dict.fromkeys(list(columns)[1:], pl.Int64())})
+
+
+def _counts(numbers: Ints) -> tuple[Ints, Ints]:
+    """Return how often every number from the smallest to the largest occurs, and these numbers."""
+    if numbers.size == 0:
+        return numbers, numbers
+    counts = np.bincount(numbers - numbers.min())
+    return counts, numbers.min() + np.arange(counts.size)
 
 
 def _figures(
-    rows: pl.DataFrame, months: pl.DataFrame, timeframe: Timeframe, stale_bars: int | None
+    rows: pl.DataFrame, times: Times, present: Ints, months: pl.DataFrame, stale_bars: int | None
 ) -> dict[str, float | int | str]:
-    times = rows["ts_utc"].drop_nulls()
-    gaps = find_gaps(rows, timeframe)
     expected, missing = int(months["expected"].sum()), int(months["missing"].sum())
-    ends = times.to_numpy().astype("datetime64[us]")
-    first, last = (f"{from_utc(ends.min())}", f"{from_utc(ends.max())}") if ends.size else ("none", "none")
+    gaps = np.diff(present) - 1
+    first, last = (f"{from_utc(times.min())}", f"{from_utc(times.max())}") if times.size else ("none", "none")
     return {
         "rows": rows.height,
         "first_utc": first,
         "last_utc": last,
-        "impossible_bars": rows.filter(~possible_bar()).height,
-        "repeated_times": times.len() - times.n_unique(),
+        "impossible_bars": int(rows.select((~possible_bar()).sum()).item()),
+        "repeated_times": times.size - rows["ts_utc"].drop_nulls().n_unique(),
         "outside_week_bars": int(rows["outside_week"].sum()),
         "off_grid_bars": int((rows["seconds_off_grid"] != 0).sum()),
-        "gaps": gaps.height,
+        "gaps": int((gaps > 0).sum()),
         "missing_bars": missing,
         "gap_share": missing / expected if expected else 0.0,
-        "longest_gap_bars": int(gaps.select(pl.col("missing_bars").max().fill_null(0)).item()),
+        "longest_gap_bars": int(gaps.max(initial=0)),
         "largest_move": float(rows.select(pl.col("move").max().fill_null(0.0)).item()),
         "stale_bars": "not judged" if stale_bars is None else stale_bars,
     }

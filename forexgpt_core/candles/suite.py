@@ -1,7 +1,8 @@
 """The Great Expectations suite over candles: one list of laws, and what each failure says.
 
-The suite sees three small pandas views: the column names, the rows with their measures, and one row per month. Great
-Expectations decides; polars finds the examples. It is imported on use because that takes seconds.
+The suite sees three small pandas views, however long the history: the column names, one row that counts the offenders
+against each row law, and one row per month. Polars counts and finds the examples; Great Expectations decides. It is
+imported on use because that takes seconds.
 """
 
 from collections.abc import Callable
@@ -62,12 +63,18 @@ class Failure:
         return f"{self.column} must {self.wanted}; {count}{examples}"
 
 
+def _count_at_most(law: "_Law", gx: Any, most: float) -> Any:
+    """Expect that the view's one row counts `most` offenders or fewer."""
+    return gx.ExpectColumnMaxToBeBetween(column=law.name, max_value=most)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Law:
     """One expectation.
 
     Attributes:
-        expect: builds it from the expectations module, the tolerated share of rows (or number of bars) and the terms.
+        expect: builds it from the expectations module, the number of rows (or bars) tolerated and the terms; by default
+            it bounds the number of offenders.
         share: name of the share of rows tolerated; "" for none.
         least: whether Terms.least_bars are tolerated in any case.
         bad: finds the offending rows.
@@ -76,7 +83,7 @@ class _Law:
     name: str
     column: str
     wanted: str  # may name a term in braces
-    expect: Callable[[Any, float, Terms], Any]
+    expect: Callable[[Any, float, Terms], Any] | None = None
     share: str = ""
     least: bool = False
     bad: Callable[[Terms], pl.Expr] | None = None
@@ -85,6 +92,10 @@ class _Law:
         """Return how many of `of` rows may offend."""
         return max(terms.shares.get(self.share, 0.0) * of, float(terms.least_bars if self.least else 0))
 
+    def stated(self, most: float, terms: Terms) -> Expect:
+        """Return how to put the law to Great Expectations."""
+        return lambda gx: self.expect(gx, most, terms) if self.expect else _count_at_most(self, gx, most)
+
 
 def _given(column: str) -> _Law:
     return _Law(
@@ -92,7 +103,6 @@ def _given(column: str) -> _Law:
         column=column,
         wanted="be given",
         share="null",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToNotBeNull(column=column, mostly=mostly),
         bad=lambda terms: pl.col(column).is_null(),
     )
 
@@ -103,10 +113,7 @@ def _positive(column: str) -> _Law:
         column=column,
         wanted="be finite and above 0",
         share="impossible",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeBetween(
-            column=column, min_value=0, strict_min=True, max_value=1e12, mostly=mostly
-        ),
-        bad=lambda terms: ~(pl.col(column).is_finite() & (pl.col(column) > 0)),
+        bad=lambda terms: ~pl.col(column).is_between(0, 1e12, closed="right"),
     )
 
 
@@ -116,9 +123,6 @@ def _bounded_move(name: str, share: str, bound: Callable[[Terms], float]) -> _La
         column="move",
         wanted=f"stay below {{{share or 'absurd'}:.3g}}, as |log return| or log(high / low)",
         share=share,
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeBetween(
-            column="move", max_value=bound(terms), mostly=mostly
-        ),
         bad=lambda terms: pl.col("move") > bound(terms),
     )
 
@@ -128,7 +132,7 @@ _COLUMN_LAWS = (
         name="columns_complete",
         column="column",
         wanted=f"include {', '.join(SCHEMA)}",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnDistinctValuesToContainSet(
+        expect=lambda gx, most, terms: gx.ExpectColumnDistinctValuesToContainSet(
             column="column", value_set=list(SCHEMA)
         ),
     ),
@@ -136,7 +140,7 @@ _COLUMN_LAWS = (
         name="columns_known",
         column="column",
         wanted=f"be one of {', '.join(_KNOWN)}",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeInSet(column="column", value_set=list(_KNOWN)),
+        expect=lambda gx, most, terms: gx.ExpectColumnValuesToBeInSet(column="column", value_set=list(_KNOWN)),
         bad=lambda terms: ~pl.col("column").is_in(_KNOWN),
     ),
 )
@@ -144,7 +148,7 @@ _SOME_ROWS = _Law(
     name="some_rows",
     column="table",
     wanted="hold {least_rows} bars or more",
-    expect=lambda gx, mostly, terms: gx.ExpectTableRowCountToBeBetween(min_value=terms.least_rows),
+    expect=lambda gx, most, terms: gx.ExpectColumnMinToBeBetween(column="some_rows", min_value=terms.least_rows),
 )
 _ROW_LAWS = (
     _SOME_ROWS,
@@ -155,9 +159,6 @@ _ROW_LAWS = (
         column="bar",
         wanted="satisfy low <= open, close <= high",
         share="impossible",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeBetween(
-            column="ohlc_margin", min_value=0, mostly=mostly
-        ),
         bad=lambda terms: pl.col("ohlc_margin") < 0,
     ),
     _Law(
@@ -165,7 +166,6 @@ _ROW_LAWS = (
         column="ts_utc",
         wanted="be unique",
         share="repeat",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeUnique(column="ts_utc", mostly=mostly),
         bad=lambda terms: pl.col("repeated"),
     ),
     _Law(
@@ -173,7 +173,6 @@ _ROW_LAWS = (
         column="ts_utc",
         wanted="not go back (sort the source oldest first)",
         share="disorder",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeIncreasing(column="ts_utc", mostly=mostly),
         bad=lambda terms: pl.col("backwards"),
     ),
     _Law(
@@ -181,9 +180,6 @@ _ROW_LAWS = (
         column="ts_utc",
         wanted="lie on the timeframe's grid (is the timeframe right? H4, D1 and W1 bars start at 17:00 New York)",
         share="off_grid",
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeBetween(
-            column="seconds_off_grid", min_value=0, max_value=0, mostly=mostly
-        ),
         bad=lambda terms: pl.col("seconds_off_grid") != 0,
     ),
     _Law(
@@ -192,9 +188,6 @@ _ROW_LAWS = (
         wanted="lie in the FX week, Sunday 17:00 to Friday 17:00 New York (is the time zone right?)",
         share="outside_week",
         least=True,
-        expect=lambda gx, mostly, terms: gx.ExpectColumnValuesToBeInSet(
-            column="outside_week", value_set=[False], mostly=mostly
-        ),
         bad=lambda terms: pl.col("outside_week"),
     ),
     _bounded_move("few_spikes", "spike", lambda terms: terms.spike),
@@ -230,20 +223,23 @@ def judge_columns(raw: pl.DataFrame) -> tuple[Failure, ...]:
     terms = Terms(shares={}, least_rows=0, least_bars=0, spike=0.0, absurd=0.0, max_stale_bars=None)
     return tuple(
         _failure(law, len(offenders[law.name]), raw.width, terms, 0.0, offenders[law.name][:_EXAMPLES])
-        for law in _broken(names, dict.fromkeys(_COLUMN_LAWS, 1.0), terms)
+        for law in _broken(names, dict.fromkeys(_COLUMN_LAWS, 0.0), terms)
     )
 
 
 def judge_rows(measures: Measures, terms: Terms) -> tuple[Failure, ...]:
     """Return what is wrong with the rows and the months of a table whose columns are right."""
     rows, n = measures.rows, measures.rows.height
-    if n == 0:
-        return tuple(_failure(law, 0, 0, terms, 0.0, []) for law in _broken(rows, {_SOME_ROWS: 1.0}, terms))
     tolerated = {law: law.tolerated(terms, n) for law in _ROW_LAWS}
-    view = rows.select("ts_utc", *PRICES, "ohlc_margin", "seconds_off_grid", "outside_week", "move")
-    broken = _broken(view, {law: max(0.0, 1 - most / n) for law, most in tolerated.items()}, terms)
+    broken = _broken(_offenders(rows, terms), tolerated, terms)
     failures = [_row_failure(law, rows, tolerated[law], terms) for law in broken]
     return (*failures, *_month_failures(measures, terms))
+
+
+def _offenders(rows: pl.DataFrame, terms: Terms) -> pl.DataFrame:
+    """Return one row: under the name of each law how many rows offend, and how many there are under `some_rows`."""
+    counts = [law.bad(terms).sum().cast(pl.Int64).alias(law.name) for law in _ROW_LAWS if law.bad]
+    return rows.select(pl.len().cast(pl.Int64).alias(_SOME_ROWS.name), *counts)
 
 
 def _month_failures(measures: Measures, terms: Terms) -> list[Failure]:
@@ -292,11 +288,7 @@ def _failure(law: _Law, unexpected: int, of: int, terms: Terms, limit: float, ex
 
 
 def _broken(view: pl.DataFrame, asked: dict[_Law, float], terms: Terms) -> list[_Law]:
-    """Return the laws broken in one view; `asked` is per law the share of rows that must hold, or the most bars."""
-
-    def stated(law: _Law, bound: float) -> Expect:
-        return lambda expectations: law.expect(expectations, bound, terms)
-
+    """Return the laws broken in one view; `asked` is per law how many rows or bars are tolerated."""
     named = {law.name: law for law in asked}
-    broken = broken_laws(view, {law.name: stated(law, bound) for law, bound in asked.items()}, suite_name="candles")
+    broken = broken_laws(view, {law.name: law.stated(most, terms) for law, most in asked.items()}, suite_name="candles")
     return [named[name] for name in broken]

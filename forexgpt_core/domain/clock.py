@@ -5,6 +5,7 @@ week, so inside it every bar has its nominal length, and all bar edges follow fr
 H4, D1 and W1 bars thereby start at 17:00 New York in winter and in summer. A bar is stamped with its open.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
@@ -20,6 +21,7 @@ Ints = NDArray[np.int64]
 
 NEW_YORK = ZoneInfo("America/New_York")
 WEEK_SECONDS = 5 * 24 * 3600
+_SECOND = 1_000_000  # microseconds
 _FIRST_SUNDAY, _WEEKS = date(1989, 12, 31), 3700  # to the year 2060
 
 
@@ -78,24 +80,57 @@ def week_opens() -> Times:
     return np.array([t.astimezone(UTC).replace(tzinfo=None) for t in local], dtype="datetime64[us]")
 
 
-def _week_and_second(ts_utc: Times) -> tuple[Ints, Ints]:
-    ts = np.asarray(ts_utc, dtype="datetime64[us]")
-    opens = week_opens()
-    if ts.size and (np.isnat(ts).any() or ts.min() < opens[0] or ts.max() >= opens[-1]):
-        raise BadInput(f"times must lie between {opens[0]} and {opens[-1]}")
-    week = np.searchsorted(opens, ts, side="right") - 1
-    second = (ts - opens[week]).astype("timedelta64[s]").astype(np.int64)
-    return week.astype(np.int64), second
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where times lie in the FX calendar, found once for every question about them.
+
+    Attributes:
+        week: running number of the week that holds each time.
+        since_open: microseconds since that week's opening.
+    """
+
+    week: Ints
+    since_open: Ints
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Return where times lie in [Sunday 17:00, Friday 17:00) New York."""
+        return np.asarray(self.since_open < WEEK_SECONDS * _SECOND)
+
+    def off_grid(self, timeframe: Timeframe) -> Ints:
+        """Return how many microseconds after the open of its bar each time lies."""
+        return np.asarray(self.since_open % (timeframe.seconds * _SECOND))
+
+    def slot(self, timeframe: Timeframe) -> Ints:
+        """Return the running number of each time's bar; see `slot`."""
+        inside = np.minimum(self.since_open // (timeframe.seconds * _SECOND), timeframe.per_week - 1)
+        return np.asarray(self.week * timeframe.per_week + inside)
+
+
+def places(ts_utc: Times) -> Places:
+    """Return where times lie in the FX calendar, in the shape of the input.
+
+    Raises:
+        BadInput: a time is missing or lies outside 1990 to 2060.
+    """
+    ts = np.asarray(ts_utc, dtype="datetime64[us]").view(np.int64)  # a missing time is the smallest number
+    opens = week_opens().view(np.int64)
+    if ts.size and (ts.min() < opens[0] or ts.max() >= opens[-1]):
+        raise BadInput(f"times must lie between {week_opens()[0]} and {week_opens()[-1]}")
+    week = (ts - opens[0]) // (7 * 24 * 3600 * _SECOND)  # right but for the hour by which summer time moves an opening
+    week -= ts < opens[week]
+    week += ts >= opens[week + 1]
+    return Places(week=week, since_open=ts - opens[week])
 
 
 def in_fx_week(ts_utc: Times) -> NDArray[np.bool_]:
     """Return where times lie in [Sunday 17:00, Friday 17:00) New York; shape of the input."""
-    return np.asarray(_week_and_second(ts_utc)[1] < WEEK_SECONDS)
+    return places(ts_utc).inside
 
 
 def hour_of_week(ts_utc: Times) -> Ints:
     """Return whole hours since the weekly opening: 0 to 119 inside the FX week, up to 168 on the weekend."""
-    return np.asarray(_week_and_second(ts_utc)[1] // 3600)
+    return np.asarray(places(ts_utc).since_open // (3600 * _SECOND))
 
 
 def bar_open(ts_utc: Times, timeframe: Timeframe) -> Times:
@@ -104,9 +139,8 @@ def bar_open(ts_utc: Times, timeframe: Timeframe) -> Times:
     >>> str(bar_open(np.array(["2018-07-02T20:59:59"], dtype="datetime64[us]"), Timeframe.D1)[0])
     '2018-07-01T21:00:00.000000'
     """
-    week, second = _week_and_second(ts_utc)
-    start = (second // timeframe.seconds) * timeframe.seconds
-    return np.asarray(week_opens()[week] + start.astype("timedelta64[s]"))
+    ts = np.asarray(ts_utc, dtype="datetime64[us]")
+    return np.asarray(ts - places(ts).off_grid(timeframe).view("timedelta64[us]"))
 
 
 def bar_close(open_utc: Times, timeframe: Timeframe) -> Times:
@@ -130,9 +164,7 @@ def slot(ts_utc: Times, timeframe: Timeframe) -> Ints:
 
     A time outside the week gets the number of the week's last bar.
     """
-    week, second = _week_and_second(ts_utc)
-    inside = np.minimum(second // timeframe.seconds, timeframe.per_week - 1)
-    return np.asarray(week * timeframe.per_week + inside)
+    return places(ts_utc).slot(timeframe)
 
 
 def slot_open(slots: Ints, timeframe: Timeframe) -> Times:
