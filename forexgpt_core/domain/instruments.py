@@ -27,6 +27,16 @@ class Instrument:
     digits: int
     lot_units: Decimal
 
+    @property
+    def lowest(self) -> float:
+        """Return a price that the pair has never come near from above, since 1990."""
+        return 100.0 if self.base == "XAU" else 20.0 if self.quote == "JPY" else 0.1
+
+    @property
+    def highest(self) -> float:
+        """Return a price that the pair has never come near from below, since 1990."""
+        return 100_000.0 if self.base == "XAU" else 1000.0 if self.quote == "JPY" else 10.0
+
 
 def _pair(base: str, quote: str) -> Instrument:
     yen = quote == "JPY"

@@ -1,5 +1,8 @@
 """From the times of a file to UTC, or a refusal: a time whose zone is a guess is worse than no time."""
 
+import re
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -8,12 +11,22 @@ import polars as pl
 from forexgpt_core.adapters.source_files.refusal import BadFile
 
 _UTC = pl.Datetime("us", "UTC")
+_SHIFTED = re.compile(r"(.+?)([+-]\d{1,2})")
 _OFFSET = r"(?i)\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
 _EPOCH = r"^\d{10}(\d{3})?$"
 _DATES = ("%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%Y%m%d")
 _CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S%.f", " %H%M%S", "")
 _SHAPES = "YYYY-MM-DD HH:MM[:SS], with - . / or nothing in the date, or seconds since 1970"
 _EARLIEST, _LATEST = 1990, 2059
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """A clock: an IANA zone, and by how many hours it is ahead of that."""
+
+    name: str
+    zone: str
+    ahead_hours: int = 0
 
 
 def to_utc(times: pl.Series, *, column: str, timezone: str | None, path: Path) -> pl.Series:
@@ -25,7 +38,9 @@ def to_utc(times: pl.Series, *, column: str, timezone: str | None, path: Path) -
     Args:
         times: text, dates and times with or without a zone, or whole seconds or milliseconds since 1970.
         column: its name in the file.
-        timezone: an IANA name such as Europe/Helsinki, or None.
+        timezone: an IANA name such as Europe/Helsinki, or one with whole hours added or taken away: the clocks of many
+            brokers are America/New_York+7 (midnight when New York closes), and UTC-5 is 5 hours behind all year. Or
+            None.
 
     Raises:
         BadFile: a time is missing, unreadable, outside 1990 to 2059, without a zone, or an hour of `timezone` that
@@ -47,19 +62,23 @@ def to_utc(times: pl.Series, *, column: str, timezone: str | None, path: Path) -
     return _checked(utc, times, column=column, path=path)
 
 
-def _zone(timezone: str | None, path: Path) -> str | None:
+def _zone(timezone: str | None, path: Path) -> _Clock | None:
     if timezone is None or timezone in available_timezones():
-        return timezone
-    raise BadFile(path, f"unknown time zone '{timezone}'; expected an IANA name such as UTC or America/New_York")
+        return _Clock(timezone, timezone) if timezone else None
+    shifted = _SHIFTED.fullmatch(timezone)
+    if shifted and shifted[1] in available_timezones() and abs(int(shifted[2])) <= 14:
+        return _Clock(timezone, shifted[1], int(shifted[2]))
+    expected = "an IANA name such as UTC or America/New_York, or one with hours added such as America/New_York+7"
+    raise BadFile(path, f"unknown time zone '{timezone}'; expected {expected}")
 
 
-def _refuse_zone(zone: str | None, column: str, path: Path) -> None:
+def _refuse_zone(zone: _Clock | None, column: str, path: Path) -> None:
     """Refuse a zone that contradicts times which say their own; UTC contradicts nothing that ends up in UTC."""
-    if zone not in (None, "UTC", "Etc/UTC"):
-        raise BadFile(path, f"the times say their own zone: leave out --timezone {zone}", column=column)
+    if zone is not None and zone.name not in ("UTC", "Etc/UTC"):
+        raise BadFile(path, f"the times say their own zone: leave out --timezone {zone.name}", column=column)
 
 
-def _from_text(texts: pl.Series, *, column: str, zone: str | None, path: Path) -> pl.Series:
+def _from_text(texts: pl.Series, *, column: str, zone: _Clock | None, path: Path) -> pl.Series:
     if texts.len() and texts.str.contains(_EPOCH).fill_null(False).all():
         _refuse_zone(zone, column, path)
         return _from_epoch(texts.cast(pl.Int64))
@@ -110,20 +129,31 @@ def _from_epoch(counts: pl.Series) -> pl.Series:
     return microseconds.cast(_UTC)
 
 
-def _placed(naive: pl.Series, shown: pl.Series, *, column: str, zone: str | None, path: Path) -> pl.Series:
+def _placed(naive: pl.Series, shown: pl.Series, *, column: str, zone: _Clock | None, path: Path) -> pl.Series:
     """Return clock times of a zone in UTC; without a zone only a column that calls itself UTC is believed."""
     if column.strip().lower().endswith("_utc"):
         _refuse_zone(zone, column, path)
-        zone = "UTC"
+        zone = _Clock("UTC", "UTC")
     if zone is None:
-        raise BadFile(path, "times have no time zone; pass --timezone NAME, e.g. UTC", column=column)
-    known = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    never = f"there was no such hour in {zone} (clocks went forward): is it the right time zone?"
+        raise BadFile(path, f"times have no time zone; pass --timezone NAME, e.g. UTC{_seen(naive)}", column=column)
+    local = naive.dt.offset_by(f"{-zone.ahead_hours}h") if zone.ahead_hours else naive
+    known = local.dt.replace_time_zone(zone.zone, ambiguous="earliest", non_existent="null")
+    never = f"there was no such hour in {zone.name} (clocks went forward): is it the right time zone?"
     _refuse_first(known.is_null() & naive.is_not_null(), shown, never, column=column, path=path)
-    sure = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
-    twice = f"this hour happened twice in {zone} (clocks went back): is it the right time zone?"
+    sure = local.dt.replace_time_zone(zone.zone, ambiguous="null", non_existent="null")
+    twice = f"this hour happened twice in {zone.name} (clocks went back): is it the right time zone?"
     _refuse_first(sure.is_null() & naive.is_not_null(), shown, twice, column=column, path=path)
     return sure.dt.convert_time_zone("UTC")
+
+
+def _seen(naive: pl.Series) -> str:
+    """Return on which hour of the file's own clock its weeks begin: it tells a person whose clock that may be."""
+    times = naive.drop_nulls().unique().sort()
+    opens = times.filter(times.diff() > timedelta(hours=24)).dt.truncate("1h")
+    if opens.len() < 2:
+        return ""
+    label, weeks = opens.dt.strftime("%A %H:%M").value_counts(sort=True).row(0)
+    return f" (by the file's clock {weeks} of {opens.len()} weeks begin on {label}; the market opens at 17:00 New York)"
 
 
 def _checked(utc: pl.Series, shown: pl.Series, *, column: str, path: Path) -> pl.Series:
