@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
+
 from forexgpt_assets.runs import add_symbol, materialize, session
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import Source
@@ -37,7 +39,7 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
         before = platform.lake.candles(settings.symbol, frame).height if _known(platform, settings.symbol, frame) else 0
         platform.pairs.save(settings, by="candles import")
         key = add_symbol(instance, settings.symbol)
-        materialize(instance, ["candles"], key, {"candles": {"file": str(file.resolve()), "timezone": timezone}})
+        run = materialize(instance, ["candles"], key, {"candles": {"file": str(file.resolve()), "timezone": timezone}})
         bars = platform.lake.candles(key, frame)
         return {
             "symbol": key,
@@ -47,7 +49,16 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
             "first_utc": bars["ts_utc"][0],
             "last_utc": bars["ts_utc"][-1],
             "lake_version": platform.lake.candles_version(key, frame),
+            **_warnings(run),
         }
+
+
+def _warnings(run: dg.ExecuteInProcessResult) -> dict[str, object]:
+    """Return what the checks want a person to look at, under the check's own word for it."""
+    found = [
+        check.metadata["warning"].value for check in run.get_asset_check_evaluations() if "warning" in check.metadata
+    ]
+    return {"warning": "; ".join(map(str, found))} if found else {}
 
 
 def _recipe_from(frame: Timeframe) -> dict[str, object]:

@@ -9,6 +9,7 @@ from forexgpt_core.candles.expectations import SuiteBroken
 from forexgpt_core.candles.gaps import find_gaps
 from forexgpt_core.candles.measures import measure
 from forexgpt_core.candles.suite import EXPECTATIONS, Failure, Terms, judge_columns, judge_rows
+from forexgpt_core.candles.week_open import week_open
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
@@ -68,12 +69,14 @@ class Verdict:
         rows: raw rows judged.
         failures: in the order of EXPECTATIONS; empty when passed.
         figures: key figures by name, for the record.
+        warnings: what a person should look at although it stops nothing, one sentence each.
     """
 
     passed: bool
     rows: int
     failures: tuple[Failure, ...]
     figures: dict[str, float | int | str]
+    warnings: tuple[str, ...] = ()
 
 
 def judge(
@@ -98,7 +101,16 @@ def judge(
             raise BadInput(f"candle column '{name}' is {raw.schema[name]}, expected {dtype}")
     measures = measure(raw, timeframe, now_utc)
     failures = judge_rows(measures, _terms(limits or QualityLimits(), timeframe))
-    return Verdict(passed=not failures, rows=raw.height, failures=failures, figures=measures.figures)
+    opening = week_open(measures.rows, timeframe)
+    warnings = tuple(filter(None, [opening.warning()]))
+    said = {"week_open": opening.figure, **({"warning": "; ".join(warnings)} if warnings else {})}
+    return Verdict(
+        passed=not failures,
+        rows=raw.height,
+        failures=failures,
+        figures={**measures.figures, **said},
+        warnings=warnings,
+    )
 
 
 def _terms(limits: QualityLimits, timeframe: Timeframe) -> Terms:

@@ -37,5 +37,10 @@ def find_columns(columns: list[str], path: Path) -> dict[str, str]:
         if not candidates and target in (*PRICES, "ts_utc"):
             shapes = " (time, datetime, timestamp, ts_utc, or date and time)" if target == "ts_utc" else ""
             what = f"the time{shapes}" if shapes else f"'{target}'"
-            raise BadFile(path, f"there is no column for {what}; found {', '.join(columns) or 'none'}")
+            raise BadFile(path, f"there is no column for {what}; found {_shortened(columns)}")
     return {target: candidates[0] for target, candidates in found.items() if candidates}
+
+
+def _shortened(columns: list[str]) -> str:
+    text = ", ".join(columns) or "none"
+    return text if len(text) <= 200 else f"{text[:197]}..."

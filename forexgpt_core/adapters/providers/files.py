@@ -1,6 +1,6 @@
 """Candles from a CSV or Parquet file. Everything is read as it stands, or refused with the row that is wrong."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +29,7 @@ class FileSource:
     """
 
     archive = True
-    chunk = None
+    chunk: timedelta | None = None
 
     def __init__(self, path: Path, timezone: str | None = None) -> None:
         """Remember the file; it is read at each fetch.

@@ -72,8 +72,11 @@ def _unpacked(path: Path) -> bytes:
 
 def _text(path: Path, content: Path | bytes) -> pl.DataFrame:
     first = _first_line(content)
-    if not first.strip():
+    if not first:
         raise BadFile(path, "the file is empty; expected a header and at least one bar")
+    if not first.strip() or "\0" in first:
+        what = "binary data" if "\0" in first else "a blank line"
+        raise BadFile(path, f"the file is empty or begins with {what}; expected a header and at least one bar")
     separator = max(",;\t", key=first.count)
     fields = [field.strip() for field in next(csv.reader([first], delimiter=separator))]
     names = _names_without_header(path, fields)
