@@ -43,10 +43,15 @@ def _register_data(app: typer.Typer) -> None:
         "import", epilog="Example: forexgpt candles import GBPUSD_H1.csv --symbol GBPUSD --timeframe H1 --timezone UTC"
     )
     def import_(
-        file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+        file: Annotated[Path, typer.Argument(help="CSV (zipped or not) or Parquet file.")],
         symbol: Annotated[str, typer.Option(help="Currency pair.")],
         timeframe: Annotated[str, typer.Option(help="Must be the pair's base timeframe.")] = "H1",
-        timezone: Annotated[str, typer.Option(help="IANA zone of the file's times, where they carry none.")] = "",
+        timezone: Annotated[
+            str,
+            typer.Option(
+                help="Zone of the file's times, where they carry none: IANA, or with hours added as America/New_York+7."
+            ),
+        ] = "",
         as_json: JsonFlag = False,
     ) -> None:
         """Judge a file's candles and merge them into the lake. A refused file changes nothing."""

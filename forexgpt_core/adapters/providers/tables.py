@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import zipfile
 from pathlib import Path
@@ -71,32 +72,39 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _text(path: Path, content: Path | bytes) -> pl.DataFrame:
-    first = _first_line(content)
+    first, blank_before, blank_after = _beginning(content)
     if not first:
         raise BadFile(path, "the file is empty; expected a header and at least one bar")
-    if not first.strip() or "\0" in first:
-        what = "binary data" if "\0" in first else "a blank line"
-        raise BadFile(path, f"the file is empty or begins with {what}; expected a header and at least one bar")
+    if "\0" in first:
+        raise BadFile(path, "the file begins with binary data; expected a header and at least one bar")
     separator = max(",;\t", key=first.count)
     fields = [field.strip() for field in next(csv.reader([first], delimiter=separator))]
-    names = _names_without_header(path, fields)
-    skip = 0 if names else 1
-    columns = names or _distinct(fields, path)
+    unnamed = _names_without_header(path, fields)
+    columns = unnamed or _distinct(fields, path)
     find_columns(columns, path)  # a wrong header is told before a wrong row
+    skip = blank_before if unnamed else blank_before + 1 + blank_after
+    what = "first row" if unnamed else "header"
     try:
         rows = pl.read_csv(
             content, separator=separator, has_header=False, skip_rows=skip, schema=dict.fromkeys(columns, pl.String())
         )
     except pl.exceptions.PolarsError:
-        _refuse_ragged(path, content, separator, skip, columns)
+        _refuse_ragged(path, content, separator, skip, len(columns), what)
         raise
-    return rows.filter(~pl.all_horizontal(pl.all().is_null()))  # a blank line is no row
+    rows = rows.filter(~pl.all_horizontal(pl.all().is_null()))  # a blank line is no row
+    if rows.to_series(-1).has_nulls():  # an empty cell, or a line that was cut off
+        _refuse_ragged(path, content, separator, skip, len(columns), what)
+    return rows
 
 
-def _first_line(content: Path | bytes) -> str:
+def _beginning(content: Path | bytes) -> tuple[str, int, int]:
+    """Return the first line with text ("" if there is none), and how many blank lines stand before and after it."""
     raw = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
     with io.TextIOWrapper(raw, encoding="utf-8-sig") as file:
-        return file.readline(100_000)
+        lines = iter(lambda: file.readline(100_000), "")
+        before, first = next(((n, line) for n, line in enumerate(lines) if line.strip()), (0, ""))
+        after = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), lines))
+    return first, before, after
 
 
 def _names_without_header(path: Path, fields: list[str]) -> list[str]:
@@ -122,12 +130,12 @@ def _distinct(names: list[str], path: Path) -> list[str]:
     return names
 
 
-def _refuse_ragged(path: Path, content: Path | bytes, separator: str, skip: int, columns: list[str]) -> None:
+def _refuse_ragged(path: Path, content: Path | bytes, separator: str, skip: int, fields: int, what: str) -> None:
     """Refuse the first row whose number of fields is not that of the header, if there is one."""
     lines = pl.read_csv(content, separator="\x01", quote_char=None, has_header=False, skip_rows=skip).to_series()
-    found = lines.str.count_matches(separator, literal=True) + 1
-    bad = ((found != len(columns)) & (lines.str.strip_chars() != "")).arg_true()
+    lines = lines.filter(lines.str.strip_chars() != "")
+    found = lines.str.replace_all(r'"[^"]*"', "").str.count_matches(separator, literal=True) + 1
+    bad = (found != fields).arg_true()
     if bad.len():
         row = int(bad[0])
-        expected = f"the {len(columns)} of the {'header' if skip else 'first row'}"
-        raise BadFile(path, f"has {found[row]} fields, expected {expected}", row + 1, None, lines[row])
+        raise BadFile(path, f"has {found[row]} fields, expected the {fields} of the {what}", row + 1, None, lines[row])
