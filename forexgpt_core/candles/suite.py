@@ -1,8 +1,7 @@
 """The Great Expectations suite over candles: one list of laws, and what each failure says.
 
-The suite sees three small pandas views, however long the history: the column names, one row that counts the offenders
-against each row law, and one row per month. Polars counts and finds the examples; Great Expectations decides. It is
-imported on use because that takes seconds.
+However long the history, the suite sees one row: under the name of each law how many columns, rows or bars offend.
+Polars counts and finds the examples; Great Expectations decides. It is imported on use because that takes seconds.
 """
 
 from collections.abc import Callable
@@ -132,16 +131,11 @@ _COLUMN_LAWS = (
         name="columns_complete",
         column="column",
         wanted=f"include {', '.join(SCHEMA)}",
-        expect=lambda gx, most, terms: gx.ExpectColumnDistinctValuesToContainSet(
-            column="column", value_set=list(SCHEMA)
-        ),
     ),
     _Law(
         name="columns_known",
         column="column",
         wanted=f"be one of {', '.join(_KNOWN)}",
-        expect=lambda gx, most, terms: gx.ExpectColumnValuesToBeInSet(column="column", value_set=list(_KNOWN)),
-        bad=lambda terms: ~pl.col("column").is_in(_KNOWN),
     ),
 )
 _SOME_ROWS = _Law(
@@ -199,14 +193,11 @@ _GAPS = _Law(
     wanted="be present on ordinary trading days",
     share="gap",
     least=True,
-    expect=lambda gx, most, terms: gx.ExpectColumnSumToBeBetween(column="missing", max_value=most),
-    bad=lambda terms: pl.col("missing") > 0,
 )
 _FRESH = _Law(
     name="fresh",
     column="bars",
     wanted="be present up to the clock",
-    expect=lambda gx, most, terms: gx.ExpectColumnMaxToBeBetween(column="stale_bars", max_value=most),
 )
 
 EXPECTATIONS: tuple[str, ...] = tuple(law.name for law in (*_COLUMN_LAWS, *_ROW_LAWS, _GAPS, _FRESH))
@@ -214,59 +205,58 @@ EXPECTATIONS: tuple[str, ...] = tuple(law.name for law in (*_COLUMN_LAWS, *_ROW_
 
 
 def judge_columns(raw: pl.DataFrame) -> tuple[Failure, ...]:
-    """Return what is wrong with the columns of a raw table."""
-    names = pl.DataFrame({"column": raw.columns}, schema={"column": pl.String})
+    """Return what is wrong with the columns of a raw table; where nothing is, `judge_rows` tells the suite so."""
     offenders = {
         "columns_complete": [f"'{name}' is missing" for name in SCHEMA if name not in raw.columns],
         "columns_known": [f"'{name}' is unknown" for name in raw.columns if name not in _KNOWN],
     }
+    if not any(offenders.values()):
+        return ()
+    counts = {name: len(found) for name, found in offenders.items()}
     terms = Terms(shares={}, least_rows=0, least_bars=0, spike=0.0, absurd=0.0, max_stale_bars=None)
     return tuple(
-        _failure(law, len(offenders[law.name]), raw.width, terms, 0.0, offenders[law.name][:_EXAMPLES])
-        for law in _broken(names, dict.fromkeys(_COLUMN_LAWS, 0.0), terms)
+        _failure(law, counts[law.name], raw.width, terms, 0.0, offenders[law.name][:_EXAMPLES])
+        for law in _broken(counts, dict.fromkeys(_COLUMN_LAWS, 0.0), terms)
     )
 
 
 def judge_rows(measures: Measures, terms: Terms) -> tuple[Failure, ...]:
     """Return what is wrong with the rows and the months of a table whose columns are right."""
-    rows, n = measures.rows, measures.rows.height
-    tolerated = {law: law.tolerated(terms, n) for law in _ROW_LAWS}
-    broken = _broken(_offenders(rows, terms), tolerated, terms)
-    failures = [_row_failure(law, rows, tolerated[law], terms) for law in broken]
-    return (*failures, *_month_failures(measures, terms))
+    rows, months = measures.rows, measures.months
+    expected, missing, stale = int(months["expected"].sum()), int(months["missing"].sum()), measures.stale_bars
+    counts = {**{law.name: 0 for law in _COLUMN_LAWS}, **_offenders(rows, terms), _GAPS.name: missing}
+    asked = {law: law.tolerated(terms, rows.height) for law in (*_COLUMN_LAWS, *_ROW_LAWS)}
+    asked[_GAPS] = _GAPS.tolerated(terms, expected)
+    if stale is not None and terms.max_stale_bars is not None:
+        counts[_FRESH.name], asked[_FRESH] = stale, float(terms.max_stale_bars)
+    of = {_GAPS: expected, _FRESH: (stale or 0) + rows.height}
+    return tuple(
+        _failure(law, counts[law.name], of.get(law, rows.height), terms, asked[law], _examples(law, measures, terms))
+        for law in _broken(counts, asked, terms)
+    )
 
 
-def _offenders(rows: pl.DataFrame, terms: Terms) -> pl.DataFrame:
-    """Return one row: under the name of each law how many rows offend, and how many there are under `some_rows`."""
-    counts = [law.bad(terms).sum().cast(pl.Int64).alias(law.name) for law in _ROW_LAWS if law.bad]
-    return rows.select(pl.len().cast(pl.Int64).alias(_SOME_ROWS.name), *counts)
+def _offenders(rows: pl.DataFrame, terms: Terms) -> dict[str, int]:
+    """Return how many rows offend against each row law, and how many there are under `some_rows`."""
+    counts = rows.select(law.bad(terms).sum().alias(law.name) for law in _ROW_LAWS if law.bad)
+    return {_SOME_ROWS.name: rows.height, **counts.row(0, named=True)}
 
 
-def _month_failures(measures: Measures, terms: Terms) -> list[Failure]:
-    months = measures.months
-    expected, missing = int(months["expected"].sum()), int(months["missing"].sum())
-    asked = {_GAPS: _GAPS.tolerated(terms, expected)}
-    stale = measures.stale_bars or 0
-    unexpected, of = {_GAPS: missing, _FRESH: stale}, {_GAPS: expected, _FRESH: stale + measures.rows.height}
-    if measures.stale_bars is not None and terms.max_stale_bars is not None:
-        asked[_FRESH] = float(terms.max_stale_bars)
-    worst = months.filter(pl.col("missing") > 0).sort("missing", descending=True).head(_EXAMPLES)
-    examples = {
-        _GAPS: [f"{row['month']} lacks {row['missing']} of {row['expected']}" for row in worst.to_dicts()],
-        _FRESH: [f"the newest bar is of {measures.figures['last_utc']}"],
-    }
-    broken = _broken(months.select("missing", "stale_bars"), asked, terms) if months.height else []
-    return [_failure(law, unexpected[law], of[law], terms, asked[law], examples[law]) for law in broken]
+def _examples(law: _Law, measures: Measures, terms: Terms) -> list[str]:
+    """Return the first few offenders, or the worst months."""
+    if law is _FRESH:
+        return [f"the newest bar is of {measures.figures['last_utc']}"]
+    if law is _GAPS:
+        worst = measures.months.filter(pl.col("missing") > 0).sort("missing", descending=True).head(_EXAMPLES)
+        return [f"{row['month']} lacks {row['missing']} of {row['expected']}" for row in worst.to_dicts()]
+    if law.bad is None:
+        return []
+    bad = measures.rows.with_row_index("row", offset=1).filter(law.bad(terms)).head(_EXAMPLES)
+    return [f"{_place(row)} {_value(row, law.column)}" for row in bad.to_dicts()]
 
 
-def _row_failure(law: _Law, rows: pl.DataFrame, tolerated: float, terms: Terms) -> Failure:
-    bad = rows.with_row_index("row", offset=1).filter(law.bad(terms)) if law.bad else rows.head(0)
-    examples = [
-        f"row {row['row']} {row['ts_utc']:%Y-%m-%d %H:%M}" if row["ts_utc"] else f"row {row['row']}"
-        for row in bad.head(_EXAMPLES).to_dicts()
-    ]
-    shown = [f"{text} {_value(row, law.column)}" for text, row in zip(examples, bad.head(_EXAMPLES).to_dicts())]
-    return _failure(law, bad.height, rows.height, terms, tolerated, shown)
+def _place(row: dict[str, Any]) -> str:
+    return f"row {row['row']} {row['ts_utc']:%Y-%m-%d %H:%M}" if row["ts_utc"] else f"row {row['row']}"
 
 
 def _value(row: dict[str, Any], column: str) -> str:
@@ -287,8 +277,8 @@ def _failure(law: _Law, unexpected: int, of: int, terms: Terms, limit: float, ex
     )
 
 
-def _broken(view: pl.DataFrame, asked: dict[_Law, float], terms: Terms) -> list[_Law]:
-    """Return the laws broken in one view; `asked` is per law how many rows or bars are tolerated."""
+def _broken(counts: dict[str, int], asked: dict[_Law, float], terms: Terms) -> list[_Law]:
+    """Return the laws that more offend against than tolerated; `asked` is per law how many are."""
     named = {law.name: law for law in asked}
-    broken = broken_laws(view, {law.name: law.stated(most, terms) for law, most in asked.items()}, suite_name="candles")
-    return [named[name] for name in broken]
+    stated = {law.name: law.stated(most, terms) for law, most in asked.items()}
+    return [named[name] for name in broken_laws(pl.DataFrame([counts]), stated, suite_name="candles")]

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -158,8 +158,8 @@ def _seen(naive: pl.Series) -> str:
 
 def _checked(utc: pl.Series, shown: pl.Series, *, column: str, path: Path) -> pl.Series:
     _refuse_first(utc.is_null(), shown, "the time is missing", column=column, path=path)
-    years = utc.dt.year()
-    outside = (years < _EARLIEST) | (years > _LATEST)
+    earliest, latest = (datetime(year, 1, 1, tzinfo=UTC) for year in (_EARLIEST, _LATEST + 1))
+    outside = ~utc.is_between(earliest, latest, closed="left")
     _refuse_first(outside, shown, f"expected a time between {_EARLIEST} and {_LATEST}", column=column, path=path)
     return utc.cast(_UTC)
 
