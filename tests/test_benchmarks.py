@@ -167,6 +167,25 @@ def test_our_indicators_and_those_of_ta_agree_on_the_sample(monkeypatch: pytest.
     assert "backtesting" in measured.note
 
 
+def test_ingestion_is_measured_from_the_file_to_the_lake_also_without_real_bars(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from benchmarks import bench_ingest
+
+    monkeypatch.setattr(bench_ingest, "_SHARED", ROOT / "no such file")
+    monkeypatch.setattr(bench_ingest, "REPEATS", 1)
+    monkeypatch.setattr(bench_ingest, "BARS", 20_000)
+    parquet, csv = bench_ingest.measure(None)  # refuses to measure unless every bar reached the lake
+    assert [(m.name, m.unit, m.goal) for m in (parquet, csv)] == [
+        ("ingest_parquet", "bars/s", "ours >= 1e+06"),
+        ("ingest_csv", "bars/s", "ours >= 300000"),
+    ]
+    assert "20,000 M1 bars of a generated walk" in parquet.note
+    assert all(step in csv.note for step in ("parse ", "judge ", "clean ", "write "))
+    assert [m.name for m in bench_ingest.measure({"ingest_csv"})] == ["ingest_csv"]
+    assert bench_ingest.measure({"another"}) == []
+
+
 @pytest.mark.slow
 def test_a_fresh_process_and_a_real_run_are_timed_and_the_environment_is_put_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
