@@ -27,6 +27,7 @@ NAMED = (  # the 18 indicators of the field
 )
 NOT_IN_TALIB = ("keltner", "vwap", "hurst")
 REPEATS = 5
+BARS = 651_224  # of the walk that stands in for real bars
 LEAST_VS_TA, LEAST_VS_TALIB, MOST_OF_FULL, MOST_LEAK_SECONDS = 25.0, 1 / 5, 0.05, 60.0
 
 _SHARED = Path(__file__).parents[2] / "shared" / "data" / "fx" / "EURUSD_M1.parquet"
@@ -236,7 +237,7 @@ def m1_candles() -> tuple[pl.DataFrame, str]:
 
 
 def _walk(rng: np.random.Generator) -> pl.DataFrame:
-    opens = expected_opens(np.datetime64("2018-01-01T22:00"), np.datetime64("2019-09-30T23:59"), Timeframe.M1)
+    opens = expected_opens(np.datetime64("2018-01-01T22:00"), np.datetime64("2019-12-30T23:59"), Timeframe.M1)[:BARS]
     close = 1.2 * np.exp(np.cumsum(rng.standard_t(4, opens.size) * 5e-5))
     open_ = np.concatenate([[1.2], close[:-1]])
     wicks = np.exp(np.abs(rng.normal(0, 2e-5, (2, opens.size))))

@@ -154,17 +154,23 @@ def test_every_benchmark_of_the_project_states_its_names_once() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_our_indicators_and_those_of_ta_agree_on_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_indicators_are_measured_against_equal_work_also_without_real_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import bench_features
 
     monkeypatch.setattr(bench_features, "_SHARED", ROOT / "no such file")
     monkeypatch.setattr(bench_features, "REPEATS", 1)
-    (measured,) = bench_features.measure(None)  # refuses to compare unequal work
-    assert measured.name == "features_vs_ta"
-    assert measured.ratio is not None
-    assert measured.peer is not None
-    assert measured.ratio == pytest.approx(measured.peer / measured.ours)
-    assert "backtesting" in measured.note
+    monkeypatch.setattr(bench_features, "BARS", 12_000)
+    monkeypatch.setattr(bench_features, "FRAMES", ("M1", "M5", "M15"))
+    against_ta, against_talib, one_day, leaks = bench_features.measure(None)  # refuses to compare unequal work
+    assert [m.name for m in (against_ta, against_talib, one_day, leaks)] == list(bench_features.NAMES)
+    assert (against_ta.goal, against_talib.goal) == ("ratio >= 25", "ratio >= 0.2")
+    for measured in (against_ta, against_talib):
+        assert measured.ratio is not None
+        assert measured.peer is not None
+        assert measured.ratio == pytest.approx(measured.peer / measured.ours)
+    assert "12,000 M1 bars of a seeded walk" in against_ta.note
+    assert "rows agree to" in one_day.note
+    assert ", 0 leaks" in leaks.note
 
 
 def test_ingestion_is_measured_from_the_file_to_the_lake_also_without_real_bars(
