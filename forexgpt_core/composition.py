@@ -1,5 +1,6 @@
 """Where settings become the real lake, database, bundles and registry; used by the command line and by the assets."""
 
+import hashlib
 import json
 import math
 import os
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from forexgpt_core.ensemble.inference import EnsembleForecaster
     from forexgpt_core.live.forecasting import EnsembleSource
 
+_BEGINNING, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UTC)
 REFERENCE = "random_walk"
 ENSEMBLE = "ensemble"
 _RECORDED_PACKAGES = ("forexgpt", "numpy", "polars", "scikit-learn", "xgboost", "ta-lib")
@@ -252,13 +254,25 @@ class Platform:
             recipe=wanted,
             candles=self.lake.candles_version(settings.symbol, timeframe),
             pairs={pair: self.lake.candles_version(pair, timeframe) for pair in wanted.pairs},
+            events=self._calendar_state(settings.symbol) if "events" in wanted.needs else "",
             overridden=wanted != self.recipe(settings),
         )
 
     def feature_inputs(self, symbol: str, timeframe: Timeframe, basis: Basis) -> FeatureInputs:
         """Return what the features of a pair read beside its own candles."""
         bars = {pair: self.lake.candles(pair, timeframe, version=version) for pair, version in basis.pairs.items()}
-        return FeatureInputs(symbol=symbol, pairs=bars)
+        calendar = self._calendar(symbol) if "events" in basis.recipe.needs else None
+        return FeatureInputs(symbol=symbol, pairs=bars, events=calendar)
+
+    def _calendar(self, symbol: str) -> pl.DataFrame | None:
+        """Return every revision that concerns a pair, None where there is none."""
+        found = self.events.revisions(currencies_of(symbol), _BEGINNING, _END)
+        return found if found.height else None
+
+    def _calendar_state(self, symbol: str) -> str:
+        """Return a hash of the calendar of a pair, which changes whenever an import changes something of it."""
+        found = self._calendar(symbol)
+        return "" if found is None else hashlib.sha256(found.write_csv().encode()).hexdigest()[:12]
 
     def forecast_source(self, ensemble: "EnsembleForecaster", symbol: str, timeframe: Timeframe) -> "EnsembleSource":
         """Return an ensemble as a source of live forecasts, with the newest of what its features read besides."""

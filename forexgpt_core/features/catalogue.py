@@ -13,6 +13,7 @@ from forexgpt_core.features.indicator import Family, Indicator
 from forexgpt_core.features.indicators import (
     clock,
     cross,
+    events,
     momentum,
     returns,
     shape,
@@ -25,7 +26,8 @@ from forexgpt_core.features.indicators import (
 
 GROUP = "forexgpt.indicators"
 OWN: tuple[Family, ...] = tuple(
-    module.FAMILY for module in (clock, shape, returns, volatility, momentum, trend, volume, statistics, cross, spread)
+    module.FAMILY
+    for module in (clock, shape, returns, volatility, momentum, trend, volume, statistics, cross, spread, events)
 )
 
 

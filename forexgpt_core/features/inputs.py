@@ -39,18 +39,37 @@ class FeatureInputs:
         if "events" in recipe.needs and self.events is None:
             raise NotReady("the recipe reads the economic calendar, which is empty: run 'forexgpt events import FILE'")
 
-    def cut_off(self, newest_open_utc: datetime) -> "FeatureInputs":
-        """Return the inputs without what became known after the bar of this open."""
-        kept = {pair: bars.filter(pl.col("ts_utc") <= newest_open_utc) for pair, bars in self.pairs.items()}
-        return replace(self, pairs=kept)
+    def cut_off(self, moment: datetime) -> "FeatureInputs":
+        """Return the inputs without what was not known at a moment."""
+        pairs = {pair: bars.filter(pl.col("ts_utc") < moment) for pair, bars in self.pairs.items()}
+        return replace(
+            self, pairs=pairs, events=None if self.events is None else _without_outcomes(self.events, moment)
+        )
 
-    def disturbed(self, newest_open_utc: datetime, rng: np.random.Generator, size: float) -> "FeatureInputs":
-        """Return the inputs with everything changed that became known after the bar of this open."""
-        changed = {
-            pair: disturbed_bars(bars, int(bars["ts_utc"].search_sorted(newest_open_utc, side="right")), rng, size)
+    def disturbed(self, moment: datetime, rng: np.random.Generator, size: float) -> "FeatureInputs":
+        """Return the inputs with everything changed that was not known at a moment."""
+        pairs = {
+            pair: disturbed_bars(bars, int(bars["ts_utc"].search_sorted(moment)), rng, size)
             for pair, bars in self.pairs.items()
         }
-        return replace(self, pairs=changed)
+        return replace(self, pairs=pairs, events=None if self.events is None else _other_events(self.events, moment))
+
+
+def _without_outcomes(events: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    """Return what was announced by a moment, without the outcomes that were not out."""
+    out = pl.col("released_utc") <= moment
+    hidden = ("actual", "actual_text", "released_utc")
+    known = events.filter(pl.col("announced_utc") <= moment)
+    return known.with_columns(pl.when(out).then(pl.col(name)) for name in hidden)
+
+
+def _other_events(events: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    """Return the calendar with every later announcement moved by an hour, and every later outcome multiplied."""
+    later, to_come = pl.col("announced_utc") > moment, pl.col("released_utc") > moment
+    return events.with_columns(
+        scheduled_utc=pl.when(later).then(pl.col("scheduled_utc") + pl.duration(hours=1)).otherwise("scheduled_utc"),
+        actual=pl.when(later | to_come).then(pl.col("actual") * 3 + 1).otherwise("actual"),
+    )
 
 
 def disturbed_bars(bars: pl.DataFrame, first: int, rng: np.random.Generator, size: float) -> pl.DataFrame:

@@ -125,12 +125,12 @@ def _built(build: Build, candles: pl.DataFrame, inputs: FeatureInputs | None) ->
 def _altered(
     candles: pl.DataFrame, inputs: FeatureInputs | None, cut: int, rng: np.random.Generator
 ) -> Iterator[tuple[How, pl.DataFrame, FeatureInputs | None]]:
-    newest = candles["ts_utc"][cut - 1]
-    yield "truncation", candles.head(cut), inputs and inputs.cut_off(newest)
+    moment = candles["ts_utc"][cut]  # what the rows before the cut know, they know by then
+    yield "truncation", candles.head(cut), inputs and inputs.cut_off(moment)
     yield (
         "perturbation",
         disturbed_bars(candles, cut, rng, _PERTURBATION),
-        (inputs and inputs.disturbed(newest, rng, _PERTURBATION)),
+        (inputs and inputs.disturbed(moment, rng, _PERTURBATION)),
     )
 
 
