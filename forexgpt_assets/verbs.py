@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from forexgpt_core import readings
+from forexgpt_core.cli.features import RecipeOption, read_recipe
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import PROVIDERS
@@ -73,9 +74,9 @@ def _register_data(app: typer.Typer) -> None:
         _run(symbol, ["candles", "features"])
 
     @features.command(epilog="Example: forexgpt features build EURUSD")
-    def build(symbol: SymbolArgument) -> None:
-        """Rebuild a pair's features from the candles in the lake."""
-        _run(symbol, ["features"])
+    def build(symbol: SymbolArgument, recipe: RecipeOption = "") -> None:
+        """Bring a pair's features up to date with its candles; by another recipe for this once, where one is given."""
+        _run(symbol, ["features"], {"recipe": read_recipe(recipe).to_document()} if recipe else None)
 
 
 def _register_models(app: typer.Typer) -> None:
