@@ -1,5 +1,8 @@
 """The compiled windows against their formulas, and their independence of where history starts."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 
 from forexgpt_core.features.kernels import (
     carry_forward,
+    fisher_transform,
     rolling_covariance,
     rolling_line,
     rolling_moments,
@@ -115,8 +119,70 @@ def test_carrying_forward_ends_at_its_limit() -> None:
     x = np.array([nan, 1.0, nan, nan, nan, 2.0, nan])
     np.testing.assert_array_equal(carry_forward(x, 2), [nan, 1.0, 1.0, 1.0, nan, 2.0, 2.0])
     np.testing.assert_array_equal(carry_forward(x, 0), x)
+    np.testing.assert_array_equal(carry_forward(x[1:], 2), [1.0, 1.0, 1.0, nan, 2.0, 2.0])
 
 
 def test_smoothing_skips_what_is_undefined() -> None:
     nan = np.nan
     np.testing.assert_allclose(smoothed(np.array([nan, 1.0, nan, 3.0]), 0.5), [nan, 1.0, nan, 2.0])
+
+
+def exact_moments(window: Floats) -> tuple[float, float, float]:
+    """Return the second to fourth central moments in exact arithmetic."""
+    values = [Fraction(float(x)) for x in window]
+    mean = sum(values) / len(values)
+    return tuple(float(sum((v - mean) ** k for v in values) / len(values)) for k in (2, 3, 4))
+
+
+def hard_series(name: str) -> Floats:
+    noise = np.random.default_rng(1).normal(0, 1e-5, 300)
+    outliers, jump = noise.copy(), noise + 1.1
+    outliers[::37] = 10.0
+    jump[150:] += 1e6
+    return {
+        "a high level": 1e8 + np.cumsum(noise),
+        "a low level": 1e-12 * (1 + noise),
+        "huge values": 1e70 * (1 + noise),
+        "outliers": outliers,
+        "a jump": jump,
+    }[name]
+
+
+@pytest.mark.parametrize("bars", [2, 7, 37, 150])
+@pytest.mark.parametrize("name", ["a high level", "a low level", "huge values", "outliers", "a jump"])
+def test_neither_level_nor_outliers_cost_digits(name: str, bars: int) -> None:
+    x = hard_series(name)
+    found = rolling_moments(x, bars, 4)
+    for i in range(bars - 1, x.size, 11):
+        second, third, fourth = exact_moments(x[i - bars + 1 : i + 1])
+        assert found[1, i] == pytest.approx(second, rel=1e-11, abs=0)
+        assert found[2, i] == pytest.approx(third, rel=1e-9, abs=1e-10 * second**1.5)
+        assert found[3, i] == pytest.approx(fourth, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, 1e308, 5e-324])
+@pytest.mark.parametrize("place", [0, 6, 7, 13, 14, 79])
+def test_an_extreme_value_is_gone_when_its_window_is(bad: float, place: int) -> None:
+    bars, x, y = 7, walk(80, seed=1), walk(80, seed=2)
+    spoilt = x.copy()
+    spoilt[place] = bad
+    reads = np.zeros(80, dtype=np.bool_)
+    reads[place : place + bars] = True
+    for kernel in (
+        lambda v: rolling_sum(v, bars)[None],
+        lambda v: rolling_moments(v, bars, 4),
+        lambda v: rolling_covariance(v, y, bars),
+        lambda v: rolling_line(v, bars),
+        lambda v: rolling_rank(v, bars)[None],
+    ):
+        found, wanted = kernel(spoilt), kernel(x)
+        np.testing.assert_allclose(found[:, ~reads], wanted[:, ~reads], rtol=1e-9, atol=1e-20)
+
+
+def test_the_fisher_transform_is_its_program_and_skips_what_is_undefined() -> None:
+    nan = math.nan
+    first = math.atanh(0.33 * 0.5)
+    second = math.atanh(0.33 * -1 + 0.67 * 0.33 * 0.5) + 0.5 * first
+    np.testing.assert_allclose(fisher_transform(np.array([nan, 0.5, nan, -1.0])), [nan, first, nan, second])
+    topped = fisher_transform(np.ones(200))
+    assert topped[-1] == pytest.approx(2 * math.atanh(0.999)), "beyond 0.99 it is held at 0.999"

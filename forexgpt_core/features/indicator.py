@@ -229,10 +229,13 @@ def wilder_fades(bars: int) -> int:
     return fades(1 - 1 / bars)
 
 
-def share(part: Floats, whole: Floats, *, where_none: float) -> Floats:
-    """Return part / whole, `where_none` where the whole is 0; NaN where either is undefined."""
+def share(part: Floats, whole: Floats, *, where_none: float, least: Floats | float = 0.0) -> Floats:
+    """Return part / whole, `where_none` where the whole is `least` or less in size; NaN where either is undefined.
+
+    An exponential average of what has come to rest never reaches 0: `least` says where only rounding is left of it.
+    """
     shares = np.full(part.shape, where_none)
-    np.divide(part, whole, out=shares, where=whole != 0)
+    np.divide(part, whole, out=shares, where=~(np.abs(whole) <= least))
     shares[np.isnan(part)] = np.nan
     return shares
 

@@ -10,6 +10,7 @@ the block, so a large price level cancels nothing.
 Every function takes float64 arrays, oldest first, and returns (n,) float64, NaN until there are `bars` values.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -181,8 +182,8 @@ def rolling_rank(x: Floats, bars: int) -> Floats:
 def carry_forward(x: Floats, limit: int) -> Floats:
     """Return x with NaN replaced by the newest value before it, at most `limit` bars old."""
     out = x.copy()
-    age = limit
-    for i in range(1, x.size):
+    age = limit  # nothing to carry yet
+    for i in range(x.size):
         if x[i] == x[i]:
             age = 0
         elif age < limit:
@@ -202,5 +203,24 @@ def smoothed(x: Floats, share: float) -> Floats:
     for i in range(x.size):
         if x[i] == x[i]:
             state = x[i] if state != state else state + share * (x[i] - state)
+            out[i] = state
+    return out
+
+
+@_compiled
+def fisher_transform(place: Floats) -> Floats:
+    """Return Ehlers' Fisher transform of places between -1 and 1, by the recursion he published; NaN where undefined.
+
+    Both of its states begin at 0 with the first place, and an undefined place leaves them as they are.
+    """
+    out = np.full(place.size, np.nan)
+    smooth = 0.0
+    state = 0.0
+    for i in range(place.size):
+        if place[i] == place[i]:
+            smooth = 0.33 * place[i] + 0.67 * smooth
+            if abs(smooth) > 0.99:
+                smooth = math.copysign(0.999, smooth)
+            state = 0.5 * math.log((1 + smooth) / (1 - smooth)) + 0.5 * state
             out[i] = state
     return out

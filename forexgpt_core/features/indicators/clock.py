@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forexgpt_core.candles.gaps import is_holiday
-from forexgpt_core.domain.clock import WEEK_SECONDS, Ints, Times, slot, week_opens
+from forexgpt_core.domain.clock import WEEK_SECONDS, Ints, Timeframe, Times, slot, slot_open, week_opens
 from forexgpt_core.features.calendar import calendar as circles
 from forexgpt_core.features.indicator import Bars, Columns, Family, Floats
 
@@ -69,7 +69,7 @@ def month(b: Bars) -> Columns:
 
 @FAMILY.indicator("year_sin", "year_cos", per_row=True)
 def season(b: Bars) -> Columns:
-    """Day of the year as a point on a circle."""
+    """Day of the year (UTC) as a point on a circle of 366 days."""
     angle = 2 * np.pi * pl.Series(b.ts_utc).dt.ordinal_day().cast(pl.Float64).to_numpy() / 366
     return {"year_sin": np.sin(angle), "year_cos": np.cos(angle)}
 
@@ -77,7 +77,7 @@ def season(b: Bars) -> Columns:
 @FAMILY.indicator("holiday", "holiday_ahead", per_row=True)
 def holiday(b: Bars) -> Columns:
     """1 on the trading days of 25 December and 1 January, and 1 on the trading day before them, else 0."""
-    ahead = b.ts_utc + np.timedelta64(1, "D")
+    ahead = slot_open(slot(b.ts_utc, Timeframe.D1) + 1, Timeframe.D1)  # across the weekend, too
     return {"holiday": _flag(is_holiday(b.ts_utc)), "holiday_ahead": _flag(is_holiday(ahead))}
 
 

@@ -15,7 +15,7 @@ from forexgpt_core.features.indicator import (
     wilder_fades,
     window,
 )
-from forexgpt_core.features.kernels import rolling_sum
+from forexgpt_core.features.kernels import fisher_transform, rolling_sum
 
 FAMILY = Family("momentum")
 _FAST_BELOW_SLOW = ("fast must be below slow", lambda fast, slow, **_: fast < slow)
@@ -23,7 +23,10 @@ _FAST_BELOW_SLOW = ("fast must be below slow", lambda fast, slow, **_: fast < sl
 
 @FAMILY.indicator(warm_up=lambda bars: bars, forget=wilder_fades, bars=window(14))
 def rsi(b: Bars, bars: int) -> Columns:
-    """Wilder's relative strength index, 0 to 100; 0 while nothing has moved at all."""
+    """Wilder's relative strength index, 0 to 100; 0 while nothing has moved at all, as in TA-Lib.
+
+    A close that stands leaves it as it is, until all movement is forgotten (a few hundred bars).
+    """
     return {"rsi": talib.RSI(b.close, timeperiod=bars)}
 
 
@@ -66,10 +69,14 @@ def stochastic(b: Bars, bars: int, smooth: int, signal: int) -> Columns:
     window=window(14),
 )
 def stochastic_rsi(b: Bars, bars: int, window: int) -> Columns:
-    """Place of the RSI between its lowest and highest of `window`, 0 to 100; 50 where it does not vary."""
+    """Place of the RSI between its lowest and highest of `window`, 0 to 100; 50 where it does not vary.
+
+    This is the fast %K of Chande and Kroll (1994), without smoothing. While the close stands, the RSI varies by
+    rounding alone: less than a billionth of a point counts as not varying.
+    """
     strength = talib.RSI(b.close, timeperiod=bars)
     top, bottom = talib.MAX(strength, timeperiod=window), talib.MIN(strength, timeperiod=window)
-    return {"stochastic_rsi": 100 * share(strength - bottom, top - bottom, where_none=0.5)}
+    return {"stochastic_rsi": 100 * share(strength - bottom, top - bottom, where_none=0.5, least=1e-9)}
 
 
 @FAMILY.indicator(warm_up=lambda bars: bars - 1, bars=window(20))
@@ -177,16 +184,15 @@ def know_sure_thing(b: Bars, signal: int) -> Columns:
 
 @FAMILY.indicator(warm_up=lambda bars: bars - 1, forget=fades(0.67) + fades(0.5), bars=window(10))
 def fisher(b: Bars, bars: int) -> Columns:
-    """Ehlers' Fisher transform of the bar middle's place in its range of `bars`.
+    """Ehlers' Fisher transform of the bar middle's place in its range of `bars`; a window without a range counts 0.
 
-    The place is smoothed by a third, bounded at 0.999, transformed, and averaged with half of the value before.
+    The place, -1 to 1, is smoothed by a third (beyond 0.99 it becomes 0.999, and is remembered so), transformed, and
+    half of the value before is added. Both begin at 0.
+    Source: Ehlers (2002), Stocks & Commodities 20(11).
     """
-    from forexgpt_core.features.kernels import smoothed
-
     middle = (b.high + b.low) / 2
     top, bottom = talib.MAX(middle, timeperiod=bars), talib.MIN(middle, timeperiod=bars)
-    place = smoothed(2 * share(middle - bottom, top - bottom, where_none=0.5) - 1, 0.33)
-    return {"fisher": 2 * smoothed(np.arctanh(np.clip(place, -0.999, 0.999)), 0.5)}
+    return {"fisher": fisher_transform(2 * share(middle - bottom, top - bottom, where_none=0.5) - 1)}
 
 
 @FAMILY.indicator("bull_power", "bear_power", warm_up=lambda bars: bars - 1, forget=ema_fades, bars=window(13))
@@ -228,5 +234,5 @@ def detrended_price(b: Bars, bars: int) -> Columns:
     rule=_FAST_BELOW_SLOW,
 )
 def ppo(b: Bars, fast: int, slow: int) -> Columns:
-    """Fast EMA over slow EMA less 1, in per cent."""
+    """Percentage price oscillator: fast EMA over slow EMA less 1, in per cent."""
     return {"ppo": 100 * (talib.EMA(b.close, timeperiod=fast) / talib.EMA(b.close, timeperiod=slow) - 1)}

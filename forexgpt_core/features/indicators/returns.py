@@ -58,16 +58,8 @@ def efficiency_ratio(b: Bars, bars: int) -> Columns:
     return {"efficiency_ratio": share(b.close - shifted(b.close, bars), path, where_none=0.0)}
 
 
-@FAMILY.indicator("bars_since_high", "bars_since_low", warm_up=lambda bars: bars - 1, bars=window(24))
+@FAMILY.indicator("bars_since_high", "bars_since_low", warm_up=lambda bars: bars - 1, bars=window(24, least=3))
 def extremes_age(b: Bars, bars: int) -> Columns:
-    """How long ago the highest high and the lowest low of `bars` were, as a share of `bars`."""
-    place = np.arange(len(b), dtype=np.float64)
-    ages = {}
-    for name, found in (
-        ("bars_since_high", talib.MAXINDEX(b.high, bars)),
-        ("bars_since_low", talib.MININDEX(b.low, bars)),
-    ):
-        age = (place - found) / (bars - 1)
-        age[: bars - 1] = np.nan
-        ages[name] = age
-    return ages
+    """How long ago the highest high and the lowest low of `bars` were last reached: 0 now to 1 on the oldest bar."""
+    down, up = talib.AROON(b.high, b.low, timeperiod=bars - 1)  # of equal extremes it takes the newest, unlike MAXINDEX
+    return {"bars_since_high": 1 - up / 100, "bars_since_low": 1 - down / 100}

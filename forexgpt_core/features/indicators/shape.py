@@ -56,18 +56,19 @@ def inside_bar(b: Bars) -> Columns:
 
 @FAMILY.indicator(warm_up=1)
 def engulfing(b: Bars) -> Columns:
-    """1 where a rising body covers the falling one before it, -1 for the reverse, else 0."""
+    """1 where a rising body covers the falling one before it and is longer, -1 for the reverse, else 0."""
     before_open, before_close = shifted(b.open, 1), shifted(b.close, 1)
     up = (b.close > b.open) & (before_close < before_open)
     down = (b.close < b.open) & (before_close > before_open)
     bullish = up & (b.open <= before_close) & (b.close >= before_open)
     bearish = down & (b.open >= before_close) & (b.close <= before_open)
-    return {"engulfing": _undefined_first(bullish.astype(np.float64) - bearish, 1)}
+    longer = np.abs(b.close - b.open) > np.abs(before_close - before_open)
+    return {"engulfing": _undefined_first((bullish.astype(np.float64) - bearish) * longer, 1)}
 
 
 @FAMILY.indicator("heikin_ashi_body", "heikin_ashi_gap", warm_up=1, forget=fades(0.5))
 def heikin_ashi(b: Bars) -> Columns:
-    """Body of the averaged (Heikin-Ashi) candle, and its distance from the close, as shares of the close.
+    """Body of the averaged (Heikin-Ashi) candle, and how far its close lies above the bar's, as shares of the close.
 
     Its open is the mean of open and close of the averaged candle before; the first one opens at the first bar's mean.
     """

@@ -47,6 +47,7 @@ def autocorrelation(b: Bars, bars: int, lag: int) -> Columns:
 def variance_ratio(b: Bars, bars: int, lag: int) -> Columns:
     """Variance of `lag`-bar log returns over `lag` times that of one bar; 1 for a random walk and where nothing moves.
 
+    Over the newest `bars` of either, overlapping, each around its own mean, without correction for small samples.
     Source: Lo and MacKinlay (1988), Review of Financial Studies 1(1).
     """
     long = rolling_moments(np.log(b.close / shifted(b.close, lag)), bars, 2)[1]
@@ -60,6 +61,7 @@ _LAGS = (1, 2, 4, 8, 16)
 def hurst(b: Bars, bars: int) -> Columns:
     """Hurst exponent: slope of the log deviation of log price changes on the log lag (1, 2, 4, 8, 16 bars).
 
+    Over the newest `bars` overlapping changes of each lag, each around its own mean, which takes a drift out.
     0.5 for a random walk, above for trends, below for reversals; 0.5 where nothing moves.
     Source: generalised Hurst exponent of order 2, Di Matteo (2007), Quantitative Finance 7(1).
     """

@@ -120,19 +120,22 @@ def linear_trend(b: Bars, bars: int) -> Columns:
 
 @FAMILY.indicator(warm_up=lambda bars: 2 * bars - 1, forget=lambda bars: 2 * wilder_fades(bars), bars=window(14))
 def adx(b: Bars, bars: int) -> Columns:
-    """Wilder's average directional index, 0 to 100."""
+    """Wilder's average directional index, 0 to 100; where nothing moves it keeps its value, 0 at first."""
     return {"adx": talib.ADX(b.high, b.low, b.close, timeperiod=bars)}
 
 
 @FAMILY.indicator(warm_up=lambda bars: 3 * bars - 2, forget=lambda bars: 2 * wilder_fades(bars), bars=window(14))
 def adxr(b: Bars, bars: int) -> Columns:
-    """Mean of the ADX now and `bars` - 1 bars ago, 0 to 100."""
+    """Mean of the ADX now and `bars` - 1 bars ago (as in TA-Lib; Wilder goes one further), 0 to 100."""
     return {"adxr": talib.ADXR(b.high, b.low, b.close, timeperiod=bars)}
 
 
 @FAMILY.indicator("plus_di", "minus_di", "dx", warm_up=lambda bars: bars, forget=wilder_fades, bars=window(14))
 def directional(b: Bars, bars: int) -> Columns:
-    """Wilder's directional indicators and their index (difference over sum), 0 to 100."""
+    """Wilder's directional indicators and their index (difference over sum), 0 to 100; 0 where nothing has moved.
+
+    The index keeps its value where neither direction has any.
+    """
     names = {"plus_di": talib.PLUS_DI, "minus_di": talib.MINUS_DI, "dx": talib.DX}
     return {name: compute(b.high, b.low, b.close, timeperiod=bars) for name, compute in names.items()}
 

@@ -22,6 +22,7 @@ from forexgpt_core.features.indicator import (
 from forexgpt_core.features.kernels import rolling_moments, rolling_sum
 
 FAMILY = Family("volatility")
+_AT_REST = 1e-7  # of the price: an average range that has faded to less, in a long standstill, counts as none
 _FAST_BELOW_SLOW = ("fast must be below slow", lambda fast, slow, **_: fast < slow)
 
 
@@ -114,10 +115,14 @@ def bollinger(b: Bars, bars: int, deviations: float) -> Columns:
     multiple=number(2, 0.1, 10),
 )
 def keltner(b: Bars, bars: int, atr_bars: int, multiple: float) -> Columns:
-    """Place of the close in the channel of EMA and ATR (0 lower, 1 upper, 0.5 for no width), and the relative width."""
+    """Place of the close in the channel of EMA and ATR (0 lower, 1 upper, 0.5 for no width), and the relative width.
+
+    The channel is the EMA of the close and `multiple` of Wilder's ATR to either side. A ten-millionth of the price, to
+    which it narrows in a long standstill, is no width.
+    """
     middle = talib.EMA(b.close, timeperiod=bars)
     half = multiple * talib.ATR(b.high, b.low, b.close, timeperiod=atr_bars)
-    position = share(b.close - middle + half, 2 * half, where_none=0.5)
+    position = share(b.close - middle + half, 2 * half, where_none=0.5, least=_AT_REST * middle)
     return {"keltner_position": position, "keltner_width": 2 * half / middle}
 
 
@@ -154,6 +159,7 @@ def semi_volatility(b: Bars, bars: int) -> Columns:
 def bipower(b: Bars, bars: int) -> Columns:
     """Volatility that jumps do not raise, and the share of the variance that jumps make up (0 where nothing moves).
 
+    From the `bars` newest products of neighbouring absolute returns and as many squares; a negative share counts 0.
     Source: Barndorff-Nielsen and Shephard (2004), J. Financial Econometrics 2(1).
     """
     products = np.abs(b.log_return * shifted(b.log_return, 1))
@@ -165,7 +171,10 @@ def bipower(b: Bars, bars: int) -> Columns:
 
 @FAMILY.indicator(warm_up=lambda bars: 2 * (bars - 1), bars=window(14))
 def ulcer_index(b: Bars, bars: int) -> Columns:
-    """Root mean square depth below the highest close of `bars`, as a share. Source: Martin and McCann (1989)."""
+    """Root mean square depth of `bars` closes below the highest of the `bars` up to each, as a share, not in per cent.
+
+    Source: Martin and McCann (1989), The Investor's Guide to Fidelity Funds.
+    """
     depth = 1 - b.close / talib.MAX(b.close, timeperiod=bars)
     return {"ulcer_index": _mean_root(depth**2, bars)}
 
@@ -177,10 +186,13 @@ def ulcer_index(b: Bars, bars: int) -> Columns:
     change=window(10, least=1),
 )
 def chaikin_volatility(b: Bars, bars: int, change: int) -> Columns:
-    """Relative change over `change` bars of the EMA of high minus low; 0 where nothing moved."""
+    """Relative change over `change` bars of the EMA of high minus low, as a share; 0 where nothing moved before.
+
+    An average below a ten-millionth of the price, to which it fades in a long standstill, is nothing.
+    """
     average = talib.EMA(b.high - b.low, timeperiod=bars)
     before = shifted(average, change)
-    return {"chaikin_volatility": share(average - before, before, where_none=0.0)}
+    return {"chaikin_volatility": share(average - before, before, where_none=0.0, least=_AT_REST * b.close)}
 
 
 @FAMILY.indicator(
@@ -190,17 +202,20 @@ def chaikin_volatility(b: Bars, bars: int, change: int) -> Columns:
     bars=window(25),
 )
 def mass_index(b: Bars, ema: int, bars: int) -> Columns:
-    """Mean ratio of the EMA of high minus low to its own EMA, 1 where the range neither widens nor narrows."""
+    """Sum over `bars` of the EMA of high minus low over its own EMA; `bars` where the range stays (Dorsey 1992)."""
     once = talib.EMA(b.high - b.low, timeperiod=ema)
-    return {"mass_index": rolling_sum(share(once, talib.EMA(once, timeperiod=ema), where_none=1.0), bars) / bars}
+    return {"mass_index": rolling_sum(share(once, talib.EMA(once, timeperiod=ema), where_none=1.0), bars)}
 
 
 @FAMILY.indicator(warm_up=lambda bars: bars, bars=window(14))
 def choppiness(b: Bars, bars: int) -> Columns:
-    """Log of the path's true range over the net range, 0 for a straight line to 1 for none; 1 where nothing moves."""
+    """Choppiness index: log of the summed true range over the net range, over the log of `bars`, times 100.
+
+    0 for a straight line to 100 for no way made, also where nothing moves (Dreiss 1993).
+    """
     net = talib.MAX(b.high, timeperiod=bars) - talib.MIN(b.low, timeperiod=bars)
     path = share(rolling_sum(b.true_range, bars), net, where_none=float(bars))
-    return {"choppiness": np.log(path) / math.log(bars)}
+    return {"choppiness": 100 * np.log(path) / math.log(bars)}
 
 
 def _mean_root(x: Floats, bars: int) -> Floats:

@@ -30,11 +30,16 @@ def vwap(b: Bars, bars: int) -> Columns:
 
 @FAMILY.indicator(warm_up=lambda bars: bars, needs="volume", bars=window(14))
 def mfi(b: Bars, bars: int) -> Columns:
-    """Money flow index, 0 to 100; 50 where no money flows."""
+    """Money flow index, 0 to 100; 50 where no money flows.
+
+    Equal typical prices of bars of different shapes differ by rounding, and that is no rise or fall.
+    """
     flow = b.typical * b.volume
     rise = np.diff(b.typical, prepend=np.nan)
+    least = 1e-12 * b.typical
+    unknown = np.isnan(rise) | np.isnan(flow)
     up, down = (
-        rolling_sum(np.where(np.isnan(rise), np.nan, np.where(way, flow, 0.0)), bars) for way in (rise > 0, rise < 0)
+        rolling_sum(np.where(unknown, np.nan, np.where(way, flow, 0.0)), bars) for way in (rise > least, rise < -least)
     )
     return {"mfi": 100 * share(up, up + down, where_none=0.5)}
 
@@ -70,11 +75,14 @@ def accumulation_oscillator(b: Bars, fast: int, slow: int, bars: int) -> Columns
     return {"accumulation_oscillator": share(apart, rolling_sum(b.volume, bars) / bars, where_none=0.0)}
 
 
-@FAMILY.indicator(warm_up=lambda bars: bars, needs="volume", bars=window(13))
+@FAMILY.indicator(warm_up=lambda bars: bars - 1, forget=ema_fades, needs="volume", bars=window(13))
 def force_index(b: Bars, bars: int) -> Columns:
-    """Mean of log return times volume over the mean volume of `bars`; 0 without any (Elder 1993, on returns)."""
-    force = rolling_sum(b.log_return * b.volume, bars)
-    return {"force_index": share(force, rolling_sum(b.volume, bars), where_none=0.0)}
+    """Exponential mean of log return times volume, over the mean volume of `bars`; 0 without any (Elder 1993).
+
+    Elder takes the price change and leaves the volume in. A bar without volume leaves the exponential mean as it is.
+    """
+    force = smoothed(b.log_return * b.volume, 2 / (bars + 1))
+    return {"force_index": share(force, rolling_sum(b.volume, bars) / bars, where_none=0.0)}
 
 
 @FAMILY.indicator(warm_up=lambda bars: bars, needs="volume", bars=window(14))
