@@ -92,20 +92,24 @@ class _Frames:
         That is `memory` bars that moved before the newest one such a row sees: what stands still makes nothing fade.
         """
         depth = memory + memory // 4 + 16
+        newest = min(first, self.base_opens.size - 1)  # beyond the last row there is nothing to build
         while first:
-            start = self._row_before(frame, first, depth)
+            start = self._row_before(frame, newest, depth)
             table = self.table(frame, start)
-            seen = int(np.searchsorted(table["ts_utc"].to_numpy(), self.base_opens[first]))
+            seen = int(np.searchsorted(table["ts_utc"].to_numpy(), self.base_opens[newest]))
             moved = np.count_nonzero(np.diff(table["close"].to_numpy()[:seen]))
             if moved > memory or not start:
                 return table
             depth *= 2
         return self.table(frame, 0)
 
-    def _row_before(self, frame: Timeframe, first: int, bars: int) -> int:
-        """Return the first base row of the bar that lies about `bars` bars of the FX week before row `first`."""
-        opens = slot_open(slot(self.base_opens[first : first + 1], frame) - bars, frame)
-        return int(np.searchsorted(self.base_opens, opens[0]))
+    def _row_before(self, frame: Timeframe, row: int, bars: int) -> int:
+        """Return the first base row of the bar that lies about `bars` bars of the FX week before a row; 0 for none.
+
+        Never further back than the first bar: the clock knows no weeks before 1990.
+        """
+        oldest, at = slot(self.base_opens[[0, row]], frame)
+        return int(np.searchsorted(self.base_opens, slot_open(np.array([max(oldest, at - bars)]), frame)[0]))
 
     def table(self, frame: Timeframe, start: int) -> pl.DataFrame:
         """Return the bars of a timeframe made of the base rows from `start` on, where one of its bars begins."""
