@@ -1,4 +1,4 @@
-"""`forexgpt features list|info|leaks`: the indicators there are, what is stored, and whether a recipe sees the future."""
+"""`forexgpt features list|info|leaks`: the indicators, what is stored, and whether a recipe sees the future."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
     @features.command(epilog="Example: forexgpt features leaks EURUSD --recipe recipe.yaml")
     def leaks(symbol: SymbolArgument, recipe: RecipeOption = "", as_json: JsonFlag = False) -> None:
-        """Cut off and change the future, and name every column of a recipe whose past changes with it; exit 1 if any."""
+        """Cut off and change the future, and name each column whose past changes with it; exit 1 if one does."""
         from forexgpt_core.features.build import build_features
         from forexgpt_core.features.leaks import recipe_leaks
 
