@@ -13,7 +13,8 @@ from forexgpt_core.features.catalogue import OWN, indicators
 from forexgpt_core.features.indicator import Bars, Value
 
 Floats = NDArray[np.float64]
-ALL = {name: one for name, one in indicators().items() if one.family in {family.name for family in OWN}}
+OURS = {family.name for family in OWN} - {"events"}  # the calendar has its plain reading in test_events_features.py
+ALL = {name: one for name, one in indicators().items() if one.family in OURS}
 OF_BARS = [name for name, one in ALL.items() if not one.per_row]
 PAIRS = ("GBPUSD", "USDJPY")
 PRICE_LEVELS = (1.1, 112.123, 0.00731)  # none of them exact in binary

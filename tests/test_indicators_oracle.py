@@ -21,7 +21,8 @@ for _module in pkgutil.iter_modules(indicator_oracles.__path__):
     importlib.import_module(f"indicator_oracles.{_module.name}")  # registers its oracles
 
 Floats = NDArray[np.float64]
-ALL = {name: one for name, one in indicators().items() if one.family in {family.name for family in OWN}}
+OURS = {family.name for family in OWN} - {"events"}  # the calendar has its plain reading in test_events_features.py
+ALL = {name: one for name, one in indicators().items() if one.family in OURS}
 PAIRS = ("GBPUSD", "USDJPY")
 REAL_M1 = Path(__file__).parents[1].parent / "shared" / "data" / "fx" / "EURUSD_M1.parquet"
 H1 = Timeframe.H1

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import talib
+
 from indicator_oracles.plain import (
     NAN,
     Quotes,

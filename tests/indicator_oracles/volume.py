@@ -3,6 +3,7 @@
 import math
 
 import talib
+
 from indicator_oracles.plain import (
     NAN,
     Quotes,
