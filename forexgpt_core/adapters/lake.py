@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from forexgpt_core.candles.store import ASKED, ASKED_SCHEMA, CANDLES, QUARANTINE, QUARANTINE_SCHEMA, Merged
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, require_bars
 from forexgpt_core.domain.clock import Timeframe, from_utc, to_utc
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
 
-CANDLES = "candles"
 PARTITIONED = frozenset({CANDLES, "features"})  # long histories; the rest is small enough for one folder
 _MONTH = "month"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -40,8 +40,16 @@ class Lake:
     def merge_candles(self, symbol: str, timeframe: Timeframe, bars: pl.DataFrame) -> int:
         """Insert new bars, replace those that differ, and return the table's version.
 
+        See `merge`.
+        """
+        return self.merge(symbol, timeframe, bars).version
+
+    def merge(self, symbol: str, timeframe: Timeframe, bars: pl.DataFrame) -> Merged:
+        """Insert new bars, replace those that differ, and return what that changed.
+
         Bars that are there already change nothing, and if nothing changes there is no new version. Two processes that
-        merge at once lose nothing. Columns that the table lacks are added; columns that `bars` lacks are kept.
+        merge at once lose nothing. Columns that the table lacks are added; columns that `bars` lacks are kept. What a
+        bar was before it was replaced stays readable at the version before.
 
         Args:
             bars: lawful bars (see `domain.bars`), ask prices optional.
@@ -56,7 +64,7 @@ class Lake:
         if wanted.is_empty():
             if not self.exists(CANDLES, symbol, timeframe):
                 raise BadInput(f"no bars of {symbol} {timeframe} to store: the table would be empty")
-            return self.candles_version(symbol, timeframe)
+            return Merged(version=self.candles_version(symbol, timeframe), inserted=0, revised=0)
         return _retried(lambda: _merge_once(address, wanted), f"merge {symbol} {timeframe}")
 
     def candles(
@@ -96,6 +104,42 @@ class Lake:
         rows = self._scan(CANDLES, symbol, timeframe, None).filter(pl.col(_MONTH) == newest)
         found: datetime | None = _collected(rows.select(pl.col("ts_utc").max()), what).item()
         return found
+
+    # What ingestion knows beside the candles -------------------------------------------------------------------------
+
+    def quarantine(self, symbol: str, timeframe: Timeframe, rows: pl.DataFrame) -> int:
+        """Add rows that did not become candles, each once, and return how many were new.
+
+        Rows are the same when everything but `source` and `first_seen_utc` is; the first of them stays.
+
+        Args:
+            rows: in the columns of `candles.store.QUARANTINE_SCHEMA`.
+
+        Raises:
+            StoreError: the lake cannot be written.
+        """
+        identity = [name for name in QUARANTINE_SCHEMA if name not in ("source", "first_seen_utc")]
+        wanted = rows.select(list(QUARANTINE_SCHEMA)).unique(identity, keep="first", maintain_order=True)
+        if wanted.is_empty():
+            return 0
+        address = self._address(QUARANTINE, symbol, timeframe)
+        return _retried(lambda: _add_once(address, wanted, identity), f"quarantine rows of {symbol} {timeframe}")
+
+    def quarantined(self, symbol: str, timeframe: Timeframe) -> pl.DataFrame:
+        """Return the rows in quarantine, oldest first; none where there never were any."""
+        if not self.exists(QUARANTINE, symbol, timeframe):
+            return pl.DataFrame(schema=QUARANTINE_SCHEMA)
+        return self.read(QUARANTINE, symbol, timeframe).select(list(QUARANTINE_SCHEMA))
+
+    def asked_holes(self, symbol: str, timeframe: Timeframe) -> pl.DataFrame:
+        """Return the holes the source was asked about in vain, in the columns of `candles.store.ASKED_SCHEMA`."""
+        if not self.exists(ASKED, symbol, timeframe):
+            return pl.DataFrame(schema=ASKED_SCHEMA)
+        return self.read(ASKED, symbol, timeframe).sort("start_utc")
+
+    def remember_asked(self, symbol: str, timeframe: Timeframe, holes: pl.DataFrame) -> None:
+        """Make `holes` the whole memory. Of two writers at once one is forgotten, and its holes are asked again."""
+        self.replace(ASKED, symbol, timeframe, holes.select(list(ASKED_SCHEMA)))
 
     # Any table -------------------------------------------------------------------------------------------------------
 
@@ -255,7 +299,10 @@ def _remedy(kind: str, symbol: str, timeframe: Timeframe) -> str:
 
 
 def _with_month(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.col("ts_utc").dt.strftime("%Y-%m").alias(_MONTH))
+    months = rows["ts_utc"].dt.truncate("1mo")  # a name per month is made once, not once per bar
+    names = months.unique().to_frame("first").with_columns(pl.col("first").dt.strftime("%Y-%m").alias(_MONTH))
+    named = rows.with_columns(months.alias("first")).join(names, on="first", how="left", maintain_order="left")
+    return named.drop("first")
 
 
 def _folders(address: str) -> list[str]:
@@ -280,11 +327,11 @@ class _LostRace(Exception):
     """Another writer committed first."""
 
 
-def _merge_once(address: str, wanted: pl.DataFrame) -> int:
+def _merge_once(address: str, wanted: pl.DataFrame) -> Merged:
     from deltalake import DeltaTable
 
     if not DeltaTable.is_deltatable(address):
-        return _create(address, wanted, [_MONTH], {})
+        return Merged(version=_create(address, wanted, [_MONTH], {}), inserted=wanted.height, revised=0)
     table = DeltaTable(address)
     months = wanted[_MONTH].unique().to_list()
     stored = pl.scan_delta(table).filter(pl.col(_MONTH).is_in(months)).collect()
@@ -292,8 +339,12 @@ def _merge_once(address: str, wanted: pl.DataFrame) -> int:
     changed = wanted
     if all(c in stored.columns for c in columns):
         changed = wanted.join(stored.select(columns), on=columns, how="anti", nulls_equal=True)
+    revised = changed.join(stored, on="ts_utc", how="semi").height
+    inserted = changed.height - revised
+    if revised == 0 and inserted and set(columns) <= set(stored.columns):
+        return Merged(version=_append(table, changed), inserted=inserted, revised=0)  # no file is written again
     if changed.is_empty():
-        return int(table.version())
+        return Merged(version=int(table.version()), inserted=0, revised=0)
     merge = table.merge(
         changed.to_arrow(),
         predicate=f"new.{_MONTH} = old.{_MONTH} AND new.ts_utc = old.ts_utc",
@@ -305,6 +356,34 @@ def _merge_once(address: str, wanted: pl.DataFrame) -> int:
     )
     updates, inserts = ({c: f"new.{c}" for c in names} for names in (columns, changed.columns))
     merge.when_matched_update(updates).when_not_matched_insert(inserts).execute()
+    return Merged(version=int(table.version()), inserted=inserted, revised=revised)
+
+
+def _add_once(address: str, wanted: pl.DataFrame, identity: list[str]) -> int:
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(address):
+        _create(address, wanted, None, {})
+        return wanted.height
+    table = DeltaTable(address)
+    stored = pl.scan_delta(table).select(identity).collect()
+    new = wanted.join(stored, on=identity, how="anti", nulls_equal=True, maintain_order="left")
+    if new.height:
+        _append(table, new)
+    return new.height
+
+
+def _append(table: Any, rows: pl.DataFrame) -> int:
+    from deltalake import write_deltalake
+
+    write_deltalake(
+        table,
+        rows.to_arrow(),
+        mode="append",
+        schema_mode="merge",
+        commit_properties=_strict({}),
+        post_commithook_properties=_keep_history(),
+    )
     return int(table.version())
 
 
@@ -377,7 +456,7 @@ def _keep_history() -> Any:
     return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
-def _retried(commit: Callable[[], int], what: str) -> int:
+def _retried(commit: Callable[[], _Result], what: str) -> _Result:
     """Run a commit until it wins; each attempt starts from the newest version.
 
     Raises:

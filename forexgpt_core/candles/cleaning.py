@@ -1,7 +1,8 @@
-"""From raw bars to lawful ones: what cannot be used is dropped and counted, never altered."""
+"""From raw bars to lawful ones: what cannot be used is put aside with its reason, never altered and never lost."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, possible_bar, require_bars
@@ -9,14 +10,23 @@ from forexgpt_core.domain.clock import Timeframe, bar_open, in_fx_week
 from forexgpt_core.errors import BadInput
 
 REASONS = ("impossible", "outside_week", "off_grid", "exact_repeat", "conflicting_repeat")
+ASIDE_SCHEMA: dict[str, pl.DataType] = SCHEMA | OPTIONAL_SCHEMA | {"reason": pl.String(), "kept": pl.Boolean()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cleaned:
-    """Lawful bars, and how many of the raw ones were dropped under each of REASONS (0 where none was)."""
+    """Lawful bars, and the raw ones that are not among them.
+
+    Attributes:
+        bars: lawful, sorted.
+        dropped: how many raw bars were dropped under each of REASONS (0 where none was).
+        aside: the dropped rows as the source gave them, in the columns of ASIDE_SCHEMA. Where rows of one time
+            contradict each other every version is there, also the one that became the candle: `kept` is true for it.
+    """
 
     bars: pl.DataFrame
     dropped: dict[str, int]
+    aside: pl.DataFrame
 
     @property
     def dropped_bars(self) -> int:
@@ -25,32 +35,32 @@ class Cleaned:
 
 
 def clean(raw: pl.DataFrame, timeframe: Timeframe) -> Cleaned:
-    """Return the lawful bars of `raw`, sorted, and the count of every other bar under its reason.
+    """Return the lawful bars of `raw`, sorted, and every other bar under its reason.
 
     A bar is counted once, under the first reason that fits, in the order of REASONS: its prices or its time are
     impossible; it opens outside the FX week; it does not open on the timeframe's grid; it repeats an earlier row
-    exactly; it repeats an earlier row's time with other values. The first row of a time is the one that is kept.
+    exactly; it repeats an earlier row's time with other values. The first row of a time is the one that is kept: a
+    source that contradicts itself gives no ground to prefer a later version, and the first is the same at every run.
     Cleaning what is clean changes nothing.
 
     Raises:
         BadInput: a column of the candle schema is missing or mistyped.
     """
     rows = raw_columns(raw)
-    possible = rows.filter(possible_bar())
-    ts = possible["ts_utc"].to_numpy().astype("datetime64[us]")
-    inside, on_grid = in_fx_week(ts), bar_open(ts, timeframe) == ts
-    placed = possible.filter(pl.Series(inside & on_grid, dtype=pl.Boolean)).sort("ts_utc", maintain_order=True)
-    bars = placed.unique("ts_utc", maintain_order=True, keep="first")
-    repeats = placed.height - bars.height
-    exact = placed.join(bars, on=rows.columns, how="semi", nulls_equal=True).height - bars.height
-    dropped = {
-        "impossible": rows.height - possible.height,
-        "outside_week": int((~inside).sum()),
-        "off_grid": int((inside & ~on_grid).sum()),
-        "exact_repeat": exact,
-        "conflicting_repeat": repeats - exact,
-    }
-    return Cleaned(bars=require_bars(bars), dropped=dropped)
+    marked = rows.with_columns(reason=_misplaced(rows, timeframe))
+    placed = marked.filter(pl.col("reason").is_null()).drop("reason") if marked["reason"].count() else rows
+    ts = placed["ts_utc"].to_numpy()
+    if not (np.diff(ts) > np.timedelta64(0)).all():
+        placed = placed.sort("ts_utc", maintain_order=True)
+    bars = placed.filter(pl.col("ts_utc").is_first_distinct())
+    unlawful = marked.filter(pl.col("reason").is_not_null()).with_columns(kept=False)
+    aside = pl.concat([unlawful, *([_repeats(placed, bars)] if bars.height < placed.height else [])])
+    counts = dict(aside.filter(~pl.col("kept"))["reason"].value_counts().iter_rows())
+    return Cleaned(
+        bars=require_bars(bars),
+        dropped={reason: int(counts.get(reason, 0)) for reason in REASONS},
+        aside=_completed(aside),
+    )
 
 
 def raw_columns(raw: pl.DataFrame) -> pl.DataFrame:
@@ -66,3 +76,35 @@ def raw_columns(raw: pl.DataFrame) -> pl.DataFrame:
         if raw.schema[name] != dtype:
             raise BadInput(f"candle column '{name}' is {raw.schema[name]}, expected {dtype}")
     return raw.select(list(known))
+
+
+def _misplaced(rows: pl.DataFrame, timeframe: Timeframe) -> pl.Series:
+    """Return the reason why each row cannot be a candle by itself, null where it can."""
+    possible = rows.select(possible_bar()).to_series().to_numpy()
+    ts = rows["ts_utc"].to_numpy().astype("datetime64[us]")[possible]
+    inside, on_grid = in_fx_week(ts), bar_open(ts, timeframe) == ts
+    place = np.full(rows.height, -1, dtype=np.int8)
+    place[~possible] = REASONS.index("impossible")
+    place[possible] = np.where(~inside, REASONS.index("outside_week"), np.where(on_grid, -1, REASONS.index("off_grid")))
+    if (place < 0).all():
+        return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, rows.height)
+    return pl.Series("reason", np.array([*REASONS, None], dtype=object)[place].tolist(), dtype=pl.String)
+
+
+def _repeats(placed: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows whose time was there before, and the kept version of each time that is contradicted."""
+    later = placed.filter(~pl.col("ts_utc").is_first_distinct())
+    exact = later.join(bars, on=bars.columns, how="semi", nulls_equal=True)
+    conflicting = later.join(bars, on=bars.columns, how="anti", nulls_equal=True)
+    first = bars.join(conflicting, on="ts_utc", how="semi")
+    parts = ((exact, "exact_repeat", False), (conflicting, "conflicting_repeat", False))
+    return pl.concat(
+        part.with_columns(reason=pl.lit(reason), kept=pl.lit(kept))
+        for part, reason, kept in (*parts, (first, "conflicting_repeat", True))
+    )
+
+
+def _completed(aside: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with every ask column, null where the source has none."""
+    lacking = [pl.lit(None, dtype=pl.Float64).alias(name) for name in OPTIONAL_SCHEMA if name not in aside.columns]
+    return aside.with_columns(lacking).select(list(ASIDE_SCHEMA)).cast(pl.Schema(ASIDE_SCHEMA))

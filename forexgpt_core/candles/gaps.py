@@ -54,6 +54,29 @@ def find_gaps(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     )
 
 
+def runs_of_absent(start: np.datetime64, end: np.datetime64, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Return every run of FX-week bars that open from `start` to `end`, both included, and are not in `bars`.
+
+    Returns:
+        `start_utc` (open of the first absent bar) and `end_utc` (close of the last one), oldest first.
+    """
+    ends = slot(np.array([start, end], dtype="datetime64[us]"), timeframe)
+    opens = slot_open(ends, timeframe)
+    first = ends[0] + int(opens[0] < start)  # the bar of a time that is no open has opened before it
+    every = np.arange(first, ends[1] + 1)
+    present = _present(bars, timeframe)
+    absent = every[~np.isin(every, present, assume_unique=True)]
+    breaks = np.flatnonzero(np.diff(absent) > 1)
+    firsts = absent[np.concatenate([[0], breaks + 1])] if absent.size else absent
+    lasts = absent[np.concatenate([breaks, [absent.size - 1]])] if absent.size else absent
+    return pl.DataFrame(
+        {
+            "start_utc": _utc(slot_open(firsts, timeframe)),
+            "end_utc": _utc(bar_close(slot_open(lasts, timeframe), timeframe)),
+        }
+    )
+
+
 def coverage(bars: pl.DataFrame, timeframe: Timeframe) -> Coverage:
     """Return the bars expected on ordinary trading days, and those that are missing."""
     present = _present(bars, timeframe)
@@ -85,8 +108,13 @@ def closed_bars_since(newest_utc: np.datetime64, now_utc: np.datetime64, timefra
 
 
 def _present(bars: pl.DataFrame, timeframe: Timeframe) -> Ints:
+    """Return the running numbers of the bars that are there, increasing, each once."""
     ts = bars["ts_utc"].drop_nulls().to_numpy().astype("datetime64[us]")
-    return np.unique(slot(ts[in_fx_week(ts)], timeframe))
+    slots = slot(ts[in_fx_week(ts)], timeframe)
+    if not (np.diff(slots) > 0).all():  # np.unique costs more than everything else here
+        slots = np.sort(slots)
+        slots = slots[np.concatenate([[True], np.diff(slots) > 0])] if slots.size else slots
+    return slots
 
 
 def _utc(times: Times) -> pl.Series:
