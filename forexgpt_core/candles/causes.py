@@ -32,7 +32,7 @@ def explain_gaps(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     """Return the holes between the first and the last bar with the cause of each, oldest first.
 
     - `holiday`: around 25 December or 1 January. The hole touches the holiday's trading day (17:00 to 17:00 New York;
-      the Monday after, where it falls on a weekend) or the afternoon before it (from 12:00 New York), and nine tenths
+      the Monday after, where it falls on a Sunday) or the afternoon before it (from 12:00 New York), and nine tenths
       of it lie between that noon and the end of the trading day after the holiday.
     - `weekend`: inside the first two hours or the last hour of the FX week; a hole may go on after the weekend.
     - `rollover`: inside the two hours after 17:00 New York (from five minutes before), Monday to Thursday.
@@ -110,7 +110,7 @@ def _over_a_holiday(first: Ints, last: Ints, timeframe: Timeframe) -> Bools:
 def _around_holidays(open_utc: Times) -> NDArray[np.int8]:
     """Return for each bar _WHOLE on a holiday's trading day, _EVE from noon before it, _AFTER on the day after it.
 
-    -1 anywhere else. A holiday on a Saturday or Sunday is held on the trading day of the Monday.
+    -1 anywhere else. A holiday on a Sunday is held on the Monday, one on a Saturday costs no trading day.
     """
     hours = hour_of_week(open_utc)
     week = np.searchsorted(week_opens(), open_utc, side="right") - 1
@@ -134,7 +134,7 @@ def _holiday_days() -> Ints:
         [f"{year}-{day}" for year in range(first, last) for day in ("01-01", "12-25")], dtype="datetime64[D]"
     )
     weekday = (dates.astype(np.int64) + 3) % 7  # Monday is 0
-    held = dates + np.where(weekday > 4, 7 - weekday, 0).astype("timedelta64[D]")
+    held = (dates + np.where(weekday == 6, 1, 0).astype("timedelta64[D]"))[weekday != 5]
     held = held[(held >= mondays[0]) & (held < mondays[-1])]
     week = np.searchsorted(mondays, held, side="right") - 1
     return np.asarray(week * 5 + (held - mondays[week]).astype(np.int64))
