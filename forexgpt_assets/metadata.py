@@ -41,6 +41,21 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
     return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
 
 
+def column_schema(schema: Mapping[str, object], meanings: Mapping[str, str], required: Sequence[str]) -> dg.TableSchema:
+    """Return the columns of a table with their types and meanings, for `dagster/column_schema`."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                str(dtype),
+                description=meanings.get(name),
+                constraints=dg.TableColumnConstraints(nullable=name not in required, unique=name == "ts_utc"),
+            )
+            for name, dtype in schema.items()
+        ]
+    )
+
+
 def _cell(value: object) -> str | int | float | bool | None:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None

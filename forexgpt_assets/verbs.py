@@ -66,12 +66,15 @@ def _register_data(app: typer.Typer) -> None:
         provider: Annotated[str, typer.Option(help=f"From now on: {', '.join(PROVIDERS)}.")] = "",
         start: Annotated[str, typer.Option(help="First day of history wanted, YYYY-MM-DD; else a year ago.")] = "",
     ) -> None:
-        """Fetch the newest bars from the pair's source and rebuild its features."""
+        """Fetch what is missing from the pair's source and rebuild its features; an interrupted download goes on."""
+        from forexgpt_assets.progress import bar_on_terminal
+
         if provider or start:
             from forexgpt_assets.fetching import use_provider
 
             say(use_provider(symbol, provider, start))
-        _run(symbol, ["candles", "features"])
+        with bar_on_terminal(f"candles of {symbol}"):
+            _run(symbol, ["candles", "features"])
 
     @features.command(epilog="Example: forexgpt features build EURUSD")
     def build(symbol: SymbolArgument, recipe: RecipeOption = "") -> None:

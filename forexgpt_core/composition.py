@@ -32,6 +32,8 @@ from forexgpt_core.adapters.providers import alpha_vantage, dukascopy, tiingo
 from forexgpt_core.adapters.providers.files import FileSource
 from forexgpt_core.adapters.providers.sample import SampleSource
 from forexgpt_core.candles.cleaning import clean
+from forexgpt_core.candles.freshness import Freshness, freshness
+from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, day, ingest
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
@@ -230,6 +232,42 @@ class Platform:
             return settings
         source = Source(kind="file", path=str(Path(file).expanduser().resolve()), timezone=timezone or None)
         return replace(settings, source=source)
+
+    def ingest(
+        self, settings: SymbolSettings, *, now_utc: datetime | None = None, progress: Progress | None = None
+    ) -> Ingested:
+        """Bring the candles of a pair up to its source; see `candles.ingest.ingest`."""
+        timeframe = Timeframe.parse(settings.timeframe)
+        # Without a source, bars came from a file once: there is nowhere to look for newer ones.
+        nowhere = settings.source.kind == "none" and self.lake.exists("candles", settings.symbol, timeframe)
+        source = None if nowhere else self.source(settings)
+        terms = IngestTerms(
+            start_utc=day(settings.source.start),
+            hold_back_bars=settings.hold_back_bars,
+            origin=source_name(settings),
+        )
+        return ingest(source, self.lake, settings.symbol, timeframe, terms, now_utc=now_utc, progress=progress)
+
+    def freshness(self, settings: SymbolSettings, now_utc: datetime | None = None) -> Freshness:
+        """Return how up to date the candles of a pair are."""
+        timeframe = Timeframe.parse(settings.timeframe)
+        try:
+            archive = settings.source.kind == "none" or self.source(settings).archive
+        except NotReady:  # a key is missing, say: it is a provider, and the pair falls behind
+            archive = False
+        return freshness(
+            settings.symbol,
+            timeframe,
+            self.lake.newest_candle(settings.symbol, timeframe),
+            now_utc or datetime.now(UTC),
+            source=source_name(settings),
+            archive=archive,
+        )
+
+    def candles_of_file(self, settings: SymbolSettings, timeframe: Timeframe) -> pl.DataFrame:
+        """Return the lawful bars of the file that the settings name as source."""
+        raw = self.source(settings).fetch(settings.symbol, timeframe, since_utc=None, until_utc=None)
+        return clean(raw, timeframe).bars
 
     def recipe(self, settings: SymbolSettings) -> Recipe:
         """Return the feature recipe of a pair's settings."""
@@ -491,6 +529,14 @@ class Platform:
             "git_commit": _git_commit(),
             "packages": {name: version(name) for name in _RECORDED_PACKAGES},
         }
+
+
+def source_name(settings: SymbolSettings) -> str:
+    """Return what a person would call the source of a pair's candles."""
+    path = settings.source.path
+    if settings.source.kind == "none":
+        return "no source"
+    return settings.source.kind if path is None else f"{settings.source.kind} {Path(path).name}"
 
 
 def _horizon_score(values: dict[str, Any]) -> HorizonScore:

@@ -9,6 +9,7 @@ import dagster as dg
 from forexgpt_assets.defs.candles import candles
 from forexgpt_assets.defs.evaluation import leaderboard
 from forexgpt_assets.defs.features import features
+from forexgpt_assets.defs.freshness import candles_freshness
 from forexgpt_assets.defs.live import live_execution_job
 from forexgpt_assets.defs.monitoring import drift_report
 from forexgpt_assets.failures import reason
@@ -20,6 +21,11 @@ COOL_DOWN = timedelta(hours=24)  # a fresh model needs new bars before drift mea
 
 candles_job = dg.define_asset_job(
     "candles_job", selection=dg.AssetSelection.assets(candles, features), description="Newest bars and their features."
+)
+freshness_job = dg.define_asset_job(
+    "freshness_job",
+    selection=dg.AssetSelection.assets(candles_freshness),
+    description="How up to date each pair is.",
 )
 retrain_job = dg.define_asset_job(
     "retrain_job",
@@ -57,6 +63,17 @@ def _per_symbol(context: dg.ScheduleEvaluationContext, stamp: str) -> list[dg.Ru
 def candles_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """Ask for the newest bars of every pair, two minutes past each hour."""
     return _per_symbol(context, f"{context.scheduled_execution_time:%Y%m%dT%H}")
+
+
+@dg.schedule(
+    job=freshness_job,
+    cron_schedule="20 * * * *",
+    execution_timezone="America/New_York",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+def freshness_schedule() -> dg.RunRequest:
+    """Look at all pairs once an hour, when the newest bars should have come."""
+    return dg.RunRequest()
 
 
 @dg.schedule(
@@ -153,7 +170,13 @@ def failure_alert_sensor(context: dg.RunFailureSensorContext) -> None:
 def automation() -> dg.Definitions:
     """Return every job, schedule and sensor."""
     return dg.Definitions(
-        jobs=[candles_job, retrain_job, live_execution_job, maintenance_job],
-        schedules=[candles_schedule, retrain_schedule, live_execution_schedule, maintenance_schedule],
+        jobs=[candles_job, freshness_job, retrain_job, live_execution_job, maintenance_job],
+        schedules=[
+            candles_schedule,
+            freshness_schedule,
+            retrain_schedule,
+            live_execution_schedule,
+            maintenance_schedule,
+        ],
         sensors=[drift_retraining_sensor, failure_alert_sensor],
     )

@@ -1,23 +1,25 @@
 """Candles of one pair: fetched, judged, cleaned, merged into the lake."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from time import perf_counter
 
 import dagster as dg
 import polars as pl
 
-from forexgpt_assets.metadata import figures, picture, table
+from forexgpt_assets.metadata import column_schema, figures, picture, table
 from forexgpt_assets.partitions import symbols
-from forexgpt_core.candles.cleaning import clean
-from forexgpt_core.candles.quality import QualityLimits, Verdict, find_gaps, judge
+from forexgpt_assets.progress import progress_of
+from forexgpt_core.candles.health import HealthReport, health
+from forexgpt_core.candles.ingest import Ingested
+from forexgpt_core.candles.quality import Verdict
 from forexgpt_core.composition import Platform
-from forexgpt_core.deployment.symbol_settings import SymbolSettings
-from forexgpt_core.domain.bars import empty_bars
+from forexgpt_core.domain.bars import MEANINGS, OPTIONAL_SCHEMA, SCHEMA
 from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.errors import NotReady
+from forexgpt_core.domain.instruments import instrument
 
 CHECK = "candles_are_lawful"
+_GIVEN = [name for name in SCHEMA if name != "volume"]
+_HOLES_SHOWN = 25
 
 
 class CandlesConfig(dg.Config):
@@ -32,6 +34,7 @@ class CandlesConfig(dg.Config):
     group_name="candles",
     kinds={"deltalake", "polars"},
     pool="candle_provider",  # one run at a time, so that a backfill of many pairs keeps a provider's limits
+    metadata={"dagster/column_schema": column_schema(SCHEMA | OPTIONAL_SCHEMA, MEANINGS, _GIVEN)},
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,
@@ -45,57 +48,62 @@ class CandlesConfig(dg.Config):
 def candles(
     context: dg.AssetExecutionContext, config: CandlesConfig, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """Closed bars of one pair, stamped with their open in UTC. Running it again adds nothing twice."""
+    """Closed bars of one pair, stamped with their open in UTC. Running it again asks only for what is missing."""
     started = perf_counter()
     symbol = context.partition_key
     settings = platform.pair(symbol, file=config.file, timezone=config.timezone)
     timeframe = Timeframe.parse(settings.timeframe)
-    stored = platform.lake.exists("candles", symbol, timeframe)
-    raw, archive = _fetch(platform, settings, stored=stored)
-    limits = QualityLimits(least_rows=0 if stored else 1)  # nothing newer is lawful, an empty beginning is not
-    verdict = judge(raw, timeframe, limits=limits, now_utc=None if archive else datetime.now(UTC))
-    yield _check(verdict)
-    if not verdict.passed:
-        reasons = "; ".join(failure.line for failure in verdict.failures)
-        raise dg.Failure(f"candles of {symbol} refused, nothing was merged: {reasons}", allow_retries=False)
-    cleaned = clean(raw, timeframe)
-    version = platform.lake.merge_candles(symbol, timeframe, cleaned.bars)
-    bars = platform.lake.candles(symbol, timeframe)
-    gaps = find_gaps(bars, timeframe)
+    done = platform.ingest(settings, progress=progress_of(context))
+    yield _check(done.verdict)
+    if done.refusal is not None:
+        raise dg.Failure(done.refusal, allow_retries=False)
+    bars = platform.lake.candles(symbol, timeframe, version=done.version)
+    aside = platform.lake.quarantined(symbol, timeframe)
+    report = health(bars, timeframe, instrument(symbol).pip, aside=aside)
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(str(version)),
+        data_version=dg.DataVersion(str(done.version)),
         metadata={
             "dagster/row_count": bars.height,
+            "dagster/column_schema": column_schema(bars.schema, MEANINGS, _GIVEN),
             **figures(
                 {
-                    "fetched_rows": raw.height,
                     "first_utc": bars["ts_utc"][0],
                     "last_utc": bars["ts_utc"][-1],
-                    "lake_version": version,
-                    "gaps": gaps.height,
-                    "missing_bars": int(gaps["missing_bars"].sum()),
-                    **{f"dropped_{reason}": count for reason, count in cleaned.dropped.items()},
+                    **_run_figures(done),
+                    **_health_figures(report),
                     "seconds": perf_counter() - started,
                 }
             ),
-            "price": picture(_price(bars, gaps, f"{symbol} {timeframe}"), "price with gaps"),
+            "gaps_by_cause": table(_holes(report.holes)),
+            "oddities": table(report.examples.to_dicts()),
+            "price": picture(_price(bars, report.holes, f"{symbol} {timeframe}"), "price with gaps"),
         },
     )
 
 
-def _fetch(platform: Platform, settings: SymbolSettings, *, stored: bool) -> tuple[pl.DataFrame, bool]:
-    """Return the source's raw bars that the lake may lack, without those held back for paper trading."""
-    timeframe = Timeframe.parse(settings.timeframe)
-    if settings.source.kind == "none" and stored:
-        return empty_bars(), True  # bars came from a file once; there is nowhere to look for newer ones
-    source = platform.source(settings)
-    since = platform.lake.newest_candle(settings.symbol, timeframe) if stored and not source.archive else None
-    raw = source.fetch(settings.symbol, timeframe, since_utc=since, until_utc=None)
-    if settings.hold_back_bars:
-        raw = raw.head(-settings.hold_back_bars)
-    if raw.is_empty() and not stored:
-        raise NotReady(f"the source of {settings.symbol} gave no bars")
-    return raw, source.archive
+def _run_figures(done: Ingested) -> dict[str, object]:
+    """Return what this run did."""
+    return {
+        "lake_version": done.version,
+        "requests": done.requests,
+        "hole_requests": done.hole_requests,
+        "fetched_rows": done.fetched_rows,
+        "inserted_bars": done.inserted,
+        "revised_bars": done.revised,
+        "filled_bars": done.filled,
+        "newly_quarantined_rows": done.quarantined,
+        **{f"dropped_{reason}": count for reason, count in done.dropped.items()},
+    }
+
+
+def _health_figures(report: HealthReport) -> dict[str, object]:
+    """Return what the whole table looks like; the number of bars stands there already."""
+    return {"gaps": report.holes.height, **{k: v for k, v in report.figures.items() if k not in ("bars", "holes")}}
+
+
+def _holes(holes: pl.DataFrame) -> list[dict[str, object]]:
+    """Return the longest holes as a table."""
+    return holes.sort("missing_bars", descending=True).head(_HOLES_SHOWN).to_dicts()
 
 
 def _check(verdict: Verdict) -> dg.AssetCheckResult:

@@ -12,6 +12,19 @@ SCHEMA: dict[str, pl.DataType] = {
     "volume": pl.Float64(),
 }
 OPTIONAL_SCHEMA: dict[str, pl.DataType] = {name: pl.Float64() for name in ASK_PRICES}
+MEANINGS: dict[str, str] = {
+    "ts_utc": "open of the bar in UTC; the bar is known only at its close",
+    "open": "first bid price, quote currency per unit of base currency",
+    "high": "highest bid price, quote currency per unit of base currency",
+    "low": "lowest bid price, quote currency per unit of base currency",
+    "close": "last bid price, quote currency per unit of base currency",
+    "volume": "ticks in the bar, null where the source does not count them",
+    "ask_open": "first ask price, quote currency per unit of base currency",
+    "ask_high": "highest ask price, quote currency per unit of base currency",
+    "ask_low": "lowest ask price, quote currency per unit of base currency",
+    "ask_close": "last ask price, quote currency per unit of base currency",
+}
+"""What each column holds, with its unit."""
 
 
 def empty_bars() -> pl.DataFrame:

@@ -1,0 +1,56 @@
+"""Where long work tells how far it is: the event log of a run, and a bar on the terminal that started it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import dagster as dg
+
+from forexgpt_core.candles.ingest import Progress, Step
+
+_terminal: ContextVar[Progress | None] = ContextVar("forexgpt_terminal", default=None)
+
+
+def progress_of(context: dg.AssetExecutionContext) -> Progress:
+    """Return what to tell each step of an ingestion."""
+    terminal = _terminal.get()
+
+    def tell(step: Step) -> None:
+        context.log.info(f"{step.done} of {step.total}: {step.what}; {step.fetched_rows} rows so far")
+        if terminal is not None:
+            terminal(step)
+
+    return tell
+
+
+@contextmanager
+def bar_on_terminal(what: str) -> Iterator[None]:
+    """Show a bar on stderr, where that is a terminal, while runs in this process ingest candles."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("asking", total=None)
+
+        def tell(step: Step) -> None:
+            bar.update(
+                task, completed=step.done, total=step.total, description=f"{step.what}, {step.inserted} new bars"
+            )
+
+        token = _terminal.set(tell)
+        try:
+            yield
+        finally:
+            _terminal.reset(token)
