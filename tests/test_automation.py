@@ -163,11 +163,14 @@ def test_all_assets_schedules_and_sensors_together_deploy_nothing(home: Home) ->
     asked = evaluate_schedules(instance)
     assert {job: len(requests) for job, requests in asked.items()} == {
         "candles_job": 1,
+        "freshness_job": 1,
         "retrain_job": 1,
         "live_execution_job": 0,  # nothing is deployed, so no bar is waited for
         "maintenance_job": 1,
     }
-    assert all(request.run_key for job, r in asked.items() for request in r if job != "maintenance_job")
+    assert all(
+        request.run_key for job, r in asked.items() for request in r if job not in ("maintenance_job", "freshness_job")
+    )
     for job, requests in asked.items():
         execute(instance, job, requests)
     run_job(instance, "live_execution_job")

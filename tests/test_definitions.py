@@ -26,7 +26,9 @@ KEYS = {
     "deployed_strategy",
     "drift_report",
     "adherence_report",
+    "candles_freshness",
 }
+OF_ALL_PAIRS = {"portfolio_backtest", "candles_freshness"}
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +40,10 @@ def test_the_graph_has_the_agreed_keys(location: dg.Definitions) -> None:
     assert {key.to_user_string() for key in location.resolve_all_asset_keys()} == KEYS
 
 
-def test_every_asset_but_the_portfolio_is_partitioned_by_symbol(location: dg.Definitions) -> None:
+def test_every_asset_but_those_over_all_pairs_is_partitioned_by_symbol(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
     partitioned = {k.to_user_string() for k in graph.get_all_asset_keys() if graph.get(k).partitions_def is not None}
-    assert partitioned == KEYS - {"portfolio_backtest"}
+    assert partitioned == KEYS - OF_ALL_PAIRS
     names = {graph.get(dg.AssetKey(k)).partitions_def.name for k in partitioned}
     assert names == {"symbol"}
 
@@ -62,7 +64,8 @@ def test_gates_are_partitioned_and_blocking(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
     assert {spec.asset_key.to_user_string() for spec in specs} == {"candles", "features"}
-    assert all(spec.blocking and spec.partitions_def is not None for spec in specs)
+    assert all(spec.partitions_def is not None for spec in specs)
+    assert {spec.name for spec in specs if not spec.blocking} == {"candles_are_fresh"}
 
 
 def test_nothing_that_runs_by_itself_can_deploy(location: dg.Definitions) -> None:
@@ -80,6 +83,7 @@ def test_schedules_and_sensors_are_those_agreed_and_start_stopped(location: dg.D
     repository = location.get_repository_def()
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "candles_schedule",
+        "freshness_schedule",
         "retrain_schedule",
         "live_execution_schedule",
         "maintenance_schedule",
