@@ -16,6 +16,7 @@ from forexgpt_core.errors import BadInput
 
 EXAMPLE_SCHEMA = {"kind": pl.String(), "ts_utc": pl.Datetime("us", "UTC"), "size": pl.Float64(), "what": pl.String()}
 KINDS = ("hole", "spike", "lone_high", "lone_low", "jump", "stub", "flat_run", *REASONS)
+_LEAST_SCALE = 5e-6  # of a move, half a tenth of a pip: what is below it is no move at all
 _LAST_HOUR, _STUB_HOURS = 119, (120, 121)  # of the week: the last one, and the first two after it
 
 
@@ -118,14 +119,15 @@ def _moves(bars: pl.DataFrame, timeframe: Timeframe, pip: float, terms: HealthTe
     body = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     above = pl.col("high") - pl.max_horizontal(body[0], pl.col("high").shift(), pl.col("high").shift(-1))
     below = pl.min_horizontal(body[1], pl.col("low").shift(), pl.col("low").shift(-1)) - pl.col("low")
+    between = pl.col("high").shift().is_not_null() & pl.col("high").shift(-1).is_not_null()
     table = (
         bars.lazy()
         .select("ts_utc", "open", "high", "low", "close", move=move)
         .with_columns(
-            limit=terms.scales * pl.max_horizontal(usual.fill_null(0.0), typical / 2),  # a dead hour has no scale
+            limit=terms.scales * pl.max_horizontal(usual, typical / 2, pl.lit(_LEAST_SCALE)),  # a dead hour has none
             next=pl.col("move").shift(-1),
-            above=above / pl.col("close"),
-            below=below / pl.col("close"),
+            above=pl.when(between).then(above / pl.col("close")),
+            below=pl.when(between).then(below / pl.col("close")),
             joined=pl.col("ts_utc").diff() <= pl.duration(seconds=timeframe.seconds),
         )
         .with_columns(
