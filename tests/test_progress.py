@@ -3,8 +3,8 @@
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -19,9 +19,9 @@ STEPS = [
 ]
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """Make stderr a real terminal and collect what it shows."""
+@contextmanager
+def terminal() -> Iterator[list[bytes]]:
+    """Make stderr a real terminal and yield what it shows, piece by piece; whole afterwards."""
     outer, inner = os.openpty()
     shown: list[bytes] = []
 
@@ -34,28 +34,25 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
     reader = threading.Thread(target=read)
     reader.start()
+    before = sys.stderr
     with os.fdopen(inner, "w") as stream:
-        monkeypatch.setattr(sys, "stderr", stream)
-        yield shown
-        monkeypatch.undo()
+        sys.stderr = stream
+        try:
+            yield shown
+        finally:
+            sys.stderr = before
     reader.join(timeout=10)
     os.close(outer)
 
 
-def test_a_terminal_shows_a_bar_with_the_pieces_and_the_new_bars(
-    terminal: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_shows_a_bar_with_the_pieces_and_the_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
     context = dg.build_asset_context()
-    with bar_on_terminal("candles of EURUSD"):
+    with terminal() as shown, bar_on_terminal("candles of EURUSD"):
         for step in STEPS:
             progress_of(context)(step)
-    sys.stderr.flush()
-    deadline = time.monotonic() + 20  # what was written arrives a moment later
-    while b"3/3" not in b"".join(terminal) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    text = b"".join(terminal).decode()
+    text = b"".join(shown).decode()
     assert "candles of EURUSD" in text
     assert "3/3" in text
     assert "1500 new bars" in text
