@@ -93,6 +93,8 @@ def _run_figures(done: Ingested) -> dict[str, object]:
         "filled_bars": done.filled,
         "newly_quarantined_rows": done.quarantined,
         **{f"dropped_{reason}": count for reason, count in done.dropped.items()},
+        **{f"left_out_{reason}": count for reason, count in done.left_out.items()},
+        "warning": "; ".join(done.verdict.warnings) or "none",
     }
 
 

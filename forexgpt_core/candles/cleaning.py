@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, possible_bar, require_bars
-from forexgpt_core.domain.clock import Timeframe, bar_open, in_fx_week
+from forexgpt_core.domain.clock import Timeframe, places
 from forexgpt_core.errors import BadInput
 
 REASONS = ("impossible", "outside_week", "off_grid", "exact_repeat", "conflicting_repeat")
@@ -82,7 +82,8 @@ def _misplaced(rows: pl.DataFrame, timeframe: Timeframe) -> pl.Series:
     """Return the reason why each row cannot be a candle by itself, null where it can."""
     possible = rows.select(possible_bar()).to_series().to_numpy()
     ts = rows["ts_utc"].to_numpy().astype("datetime64[us]")[possible]
-    inside, on_grid = in_fx_week(ts), bar_open(ts, timeframe) == ts
+    where = places(ts)
+    inside, on_grid = where.inside, where.off_grid(timeframe) == 0
     place = np.full(rows.height, -1, dtype=np.int8)
     place[~possible] = REASONS.index("impossible")
     place[possible] = np.where(~inside, REASONS.index("outside_week"), np.where(on_grid, -1, REASONS.index("off_grid")))

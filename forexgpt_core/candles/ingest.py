@@ -14,7 +14,7 @@ import polars as pl
 from forexgpt_core.candles.asking import HolePolicy, Slice, due, holes_within, remembered, requests_for, slices
 from forexgpt_core.candles.cleaning import REASONS, Cleaned, clean
 from forexgpt_core.candles.quality import QualityLimits, Verdict, judge
-from forexgpt_core.candles.source import CandleSource
+from forexgpt_core.candles.source import CandleSource, left_out
 from forexgpt_core.candles.store import CANDLES, QUARANTINE_SCHEMA, CandleStore, Merged
 from forexgpt_core.domain.bars import empty_bars
 from forexgpt_core.domain.clock import Timeframe, from_utc, to_utc
@@ -65,6 +65,7 @@ class Ingested:
         requests: how often the source was asked, `hole_requests` of them about holes.
         inserted, revised: see `store.Merged`.
         dropped: raw rows by the reason why they are no candles.
+        left_out: what the source itself gave no bar for, by reason; see `source.left_out`.
         quarantined: rows that are new in quarantine.
         filled: bars inserted by asking about holes.
     """
@@ -80,13 +81,14 @@ class Ingested:
     filled: int = 0
     quarantined: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def refusal(self) -> str | None:
         """Return why the last piece was refused, in one line; None where nothing was."""
         if self.verdict.passed:
             return None
-        reasons = "; ".join(failure.line for failure in self.verdict.failures)
+        reasons = "; ".join([*(failure.line for failure in self.verdict.failures), *self.verdict.warnings])
         before = f"the {self.inserted} bars merged before it are kept" if self.inserted else "nothing was merged"
         return f"{self.refused} refused, {before}: {reasons}" if self.refused else f"refused, {before}: {reasons}"
 
@@ -128,6 +130,7 @@ def ingest(
         run.newest(source)
         if run.done.verdict.passed:
             run.holes(source)
+    run.done.left_out = {} if source is None else left_out(source)
     if run.done.verdict.passed and not store.exists(CANDLES, symbol, timeframe):
         raise NotReady(f"the source of {symbol} gave no bars")
     if store.exists(CANDLES, symbol, timeframe):
@@ -282,12 +285,14 @@ def together(first: Verdict, second: Verdict) -> Verdict:
     """Return one verdict on two pieces: counts are summed, shares and moves are the larger, times span both."""
     if not first.rows or not second.rows:
         later = second if second.rows or not first.rows or second.failures else first
-        return replace(later, rows=first.rows + second.rows, passed=first.passed and second.passed)
+        said = (*first.warnings, *second.warnings)
+        return replace(later, rows=first.rows + second.rows, passed=first.passed and second.passed, warnings=said)
     return Verdict(
         passed=first.passed and second.passed,
         rows=first.rows + second.rows,
         failures=(*first.failures, *second.failures),
         figures={name: _joined(name, first.figures, second.figures) for name in {**first.figures, **second.figures}},
+        warnings=(*first.warnings, *second.warnings),
     )
 
 
