@@ -1,5 +1,7 @@
 """Feature rows of a pair: row i reads what is known at the close of base bar i and nothing later."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
@@ -12,6 +14,8 @@ from forexgpt_core.features.indicator import Bars, Columns, Floats
 from forexgpt_core.features.inputs import FeatureInputs
 from forexgpt_core.features.multi_timeframe import first_rows, seen_rows, spread_over
 from forexgpt_core.features.recipe import Recipe
+
+_MANY_ROWS = 100_000
 
 
 def build_features(
@@ -46,8 +50,11 @@ def build_features(
     require_bars(candles.slice(first))
     frames = _Frames(candles, timeframe, inputs)
     columns = _of_the_bars_themselves(frames, recipe, first)
-    for frame in recipe.timeframes:
-        columns |= _of_timeframe(frames, recipe, frame, first)
+    # Half of a long build goes into getting memory, which threads share out well; a short one is over sooner than they.
+    threads = (os.cpu_count() or 1) if candles.height - first > _MANY_ROWS else 1
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(lambda frame: _of_timeframe(frames, recipe, frame, first), recipe.timeframes):
+            columns |= part
     return pl.DataFrame({"ts_utc": candles["ts_utc"].slice(first), **columns})
 
 
@@ -69,12 +76,13 @@ def _of_timeframe(frames: "_Frames", recipe: Recipe, frame: Timeframe, first: in
     closes = bar_close(frames.base_opens[first:], frames.base)
     base = frame == frames.base
     seen = None if base else seen_rows(first_rows(bar_close(bars.ts_utc, frame), closes), closes.size)
-    columns: Columns = {}
+    built: Columns = {}
     for choice in recipe.on(frame):
-        for name, values in choice.definition.columns(bars, choice.values, choice.pairs).items():
-            shown = values[values.size - closes.size :] if seen is None else spread_over(values, seen)
-            columns[f"{name}_{frame.lower()}"] = shown
-    return columns
+        built |= choice.definition.columns(bars, choice.values, choice.pairs)
+    names = [f"{name}_{frame.lower()}" for name in built]
+    if seen is None:
+        return dict(zip(names, (values[values.size - closes.size :] for values in built.values())))
+    return dict(zip(names, spread_over(list(built.values()), seen)))
 
 
 class _Frames:

@@ -1,5 +1,7 @@
 """Higher bars beside base bars, seen only once they have closed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,11 +46,17 @@ def seen_rows(first: Ints, rows: int) -> Ints:
     return np.diff(np.concatenate([[0], np.minimum(first, rows), [rows]]))
 
 
-def spread_over(values: Floats, seen: Ints) -> Floats:
-    """Return, for each base row, the value of the newest higher bar it sees; NaN before the first.
+def spread_over(columns: Sequence[Floats], seen: Ints) -> Floats:
+    """Return, for each base row, each column's value of the newest higher bar it sees, NaN before the first; (k, n).
+
+    All columns share one block of memory: large pages hold it, and most of the time goes into getting memory.
 
     Args:
-        values: (m,).
+        columns: k of (m,).
         seen: (m + 1,) from `seen_rows`.
     """
-    return np.repeat(np.concatenate([[np.nan], values]), seen)
+    bar = np.repeat(np.arange(seen.size), seen)  # of each row, counting from 1; 0 is none
+    block = np.empty((len(columns), bar.size))
+    for row, values in zip(block, columns):
+        np.take(np.concatenate([[np.nan], values]), bar, out=row, mode="clip")  # the mode that writes without a copy
+    return block
