@@ -190,9 +190,8 @@ class Lake:
             NotReady: there is no table yet.
             StoreError: the lake cannot be written.
         """
-        table, what = self._table(kind, symbol, timeframe, None), f"extend {kind} of {symbol} {timeframe}"
-        stored = [name for name in pl.scan_delta(table).collect_schema().names() if name != _MONTH]
-        if rows.columns != stored:
+        _table, what = self._table(kind, symbol, timeframe, None), f"extend {kind} of {symbol} {timeframe}"
+        if tuple(rows.columns) != self.columns(kind, symbol, timeframe):
             raise BadInput(f"cannot {what}: the rows have other columns than the table")
         if early := rows.filter(pl.col("ts_utc") < since_utc).height:
             raise BadInput(f"cannot {what}: {early} rows lie before {since_utc}")
@@ -210,6 +209,11 @@ class Lake:
         if kind in PARTITIONED:
             rows = rows.drop(_MONTH, strict=False)
         return rows.sort("ts_utc", maintain_order=True) if "ts_utc" in rows.columns else rows
+
+    def columns(self, kind: str, symbol: str, timeframe: Timeframe) -> tuple[str, ...]:
+        """Return the names of a table's columns, as `replace` was given them; raise NotReady where there is none."""
+        names = self._scan(kind, symbol, timeframe, None).collect_schema().names()
+        return tuple(name for name in names if name != _MONTH or kind not in PARTITIONED)
 
     def version(self, kind: str, symbol: str, timeframe: Timeframe) -> int:
         """Return the newest version of a table, or raise NotReady."""

@@ -35,6 +35,10 @@ class TableStore(Protocol):
         """Return a table."""
         ...
 
+    def columns(self, kind: str, symbol: str, timeframe: Timeframe) -> tuple[str, ...]:
+        """Return the names of a table's columns."""
+        ...
+
     def candles(self, symbol: str, timeframe: Timeframe, *, version: int | None = None) -> pl.DataFrame:
         """Return bars."""
         ...
@@ -135,7 +139,7 @@ class FeatureTable:
         changes = [self._first_change(pair, before.get(pair), now) for pair, now in basis.pairs.items()]
         changes.append(first_change(self._bars(self.symbol, before[self.symbol]), candles))
         found = [moment for moment in changes if moment is not None]
-        columns = tuple(self.store.read(KIND, self.symbol, self.timeframe, version=version).columns)
+        columns = self.store.columns(KIND, self.symbol, self.timeframe)
         if not found:
             return Plan(since_utc=candles["ts_utc"][-1], columns=columns, why="nothing changed but the versions")
         return Plan(since_utc=min(found), columns=columns, why=f"bars changed from {min(found):%Y-%m-%d %H:%M} on")
