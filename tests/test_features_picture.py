@@ -40,6 +40,12 @@ def test_more_columns_make_a_taller_picture_and_holes_show() -> None:
     assert not np.array_equal(pixels(coverage_picture(whole, "EURUSD H1")), few)
 
 
+def test_of_many_columns_those_with_the_fewest_values_are_shown() -> None:
+    eighty, many = (pixels(coverage_picture(table(900, n), "EURUSD H1")) for n in (80, 120))
+    assert many.shape[0] == eighty.shape[0]
+    assert not np.array_equal(many, eighty), "the last of 120 columns have the fewest values"
+
+
 def test_drawing_never_imports_pyplot() -> None:
     code = "import sys, forexgpt_core.reporting.features; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,20 +11,27 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _TIME_BINS = 120
+_MOST_SHOWN = 80  # a picture of a thousand columns is read by nobody
 
 
 def coverage_picture(features: pl.DataFrame, title: str) -> bytes:
     """Return a PNG of the share of finite values: per column on the left, over time on the right.
 
+    Of more than 80 columns those with the fewest values are shown, in their own order, and the title says so.
+
     Args:
         features: `ts_utc` and one float column per feature.
     """
     names = [name for name in features.columns if name != "ts_utc"]
+    heading = f"{title}: {features.height:,} rows, {len(names)} features"
+    if len(names) > _MOST_SHOWN:
+        names = _least_covered(features, names)
+        heading += f", the {_MOST_SHOWN} with the fewest values"
     finite = features.select(pl.col(names).is_finite().fill_null(False)).to_numpy() if names else np.empty((0, 0), bool)
     height = 1.6 + 0.16 * max(len(names), 6)
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: {features.height:,} rows, {len(names)} features")
+    figure.suptitle(heading)
     if finite.size == 0:
         figure.text(0.5, 0.5, "no rows yet", ha="center", va="center")
         return _png(figure)
@@ -44,6 +51,12 @@ def coverage_picture(features: pl.DataFrame, title: str) -> bytes:
     over_time.set_xlabel("from (UTC)")
     figure.colorbar(picture, ax=over_time, label="share of rows with a value", fraction=0.03)
     return _png(figure)
+
+
+def _least_covered(features: pl.DataFrame, names: list[str]) -> list[str]:
+    shares = features.select(pl.col(names).is_finite().fill_null(False).mean()).row(0)
+    least = sorted(range(len(names)), key=lambda place: (shares[place], place))[:_MOST_SHOWN]
+    return [names[place] for place in sorted(least)]
 
 
 def _over_time(finite: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64]]:
