@@ -35,6 +35,7 @@ from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.freshness import Freshness, freshness
 from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, day, ingest
 from forexgpt_core.candles.source import CandleSource
+from forexgpt_core.candles.spread import spread_figures
 from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.calendar_files import CalendarFile, CalendarOptions
@@ -43,6 +44,7 @@ from forexgpt_core.domain.event_history import Changes, Knowledge
 from forexgpt_core.domain.events import currencies_of
 from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import NotReady, StoreError
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.inputs import FeatureInputs
@@ -198,6 +200,26 @@ class Platform:
         closes = bar_close(bars["ts_utc"].to_numpy(), Timeframe.parse(settings.timeframe))
         watch = self.event_watch(settings, from_utc(closes[0]), from_utc(closes[-1]))
         return None if watch is None else watch.held_back(closes).any
+
+    def with_measured_spread(
+        self, settings: SymbolSettings, bars: pl.DataFrame, forecasts: ForecastBatch
+    ) -> SymbolSettings:
+        """Return the settings with the spread over the forecasts' span in their costs, where they ask for that.
+
+        Raises:
+            NotReady: no bar has an ask price.
+        """
+        if not settings.spread_from_candles:
+            return settings
+        first, last = from_utc(forecasts.origin_utc[0]), from_utc(forecasts.origin_utc[-1])
+        traded = bars.filter(pl.col("ts_utc").is_between(first, last))
+        figures = spread_figures(traded, instrument(settings.symbol).pip)
+        if not figures:
+            raise NotReady(
+                f"the candles of {settings.symbol} have no ask prices to measure a spread by: fetch them from a source"
+                " that has (dukascopy), or set spread_from_candles to false"
+            )
+        return replace(settings, costs=replace(settings.costs, spread_pips=max(figures["spread_mean_pips"], 0.0)))
 
     def source(self, settings: SymbolSettings) -> CandleSource:
         """Return where the candles of a pair come from.

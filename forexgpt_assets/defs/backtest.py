@@ -37,6 +37,7 @@ def backtest(
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     traded, bars, forecasts = platform.traded_forecasts(settings)
     strategy = StrategyConfig(**{**config.model_dump(), "horizon_bars": _horizon(config, forecasts.horizons_bars)})
+    settings = platform.with_measured_spread(settings, bars, forecasts)
     no_entry = platform.no_entry(settings, bars)
     result = run_backtest(
         bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash, no_entry=no_entry
@@ -53,6 +54,7 @@ def backtest(
         metadata={
             "dagster/row_count": result.trades.height,
             **figures(result.stats),
+            **figures({"spread_pips": settings.costs.spread_pips}),
             **figures({"config": strategy.hash12, "lake_version": version, "seconds": perf_counter() - started}),
             "trades": table(result.trades.tail(50).to_dicts()),
             "equity": picture(equity_picture(result, f"{symbol} {timeframe} {strategy.hash12}"), "equity and drawdown"),

@@ -34,6 +34,7 @@ def pareto_configs(
     pair = platform.pair(context.partition_key)
     symbol, timeframe = pair.symbol, Timeframe.parse(pair.timeframe)
     traded, bars, forecasts = platform.traded_forecasts(pair)
+    pair = platform.with_measured_spread(pair, bars, forecasts)
     wanted = {name: value for name, value in config.model_dump().items() if value is not None}
     settings = replace(pair.pareto, **wanted)
     result = search(
@@ -61,7 +62,14 @@ def pareto_configs(
         data_version=dg.DataVersion(str(study)),
         metadata={
             "dagster/row_count": len(result.members),
-            **figures({"trials": result.trials, "study": study, "seconds": perf_counter() - started}),
+            **figures(
+                {
+                    "trials": result.trials,
+                    "study": study,
+                    "spread_pips": pair.costs.spread_pips,
+                    "seconds": perf_counter() - started,
+                }
+            ),
             "front": picture(front_picture(result, f"{symbol} {timeframe}"), "Pareto front"),
             "members": table(rows),
             "picks": table([{"pick": how, "config": pick(result, how).hash12} for how in get_args(Pick)]),

@@ -19,6 +19,7 @@ def spread_figures(bars: pl.DataFrame, pip: float) -> dict[str, float | int]:
         return {}
     median, high = spread.quantile(0.5, "linear"), spread.quantile(0.99, "linear")
     return {
+        "spread_mean_pips": float(spread.mean() or 0.0),  # type: ignore[arg-type]
         "spread_median_pips": float(median or 0.0),
         "spread_99_pips": float(high or 0.0),
         "spread_bars": spread.len(),

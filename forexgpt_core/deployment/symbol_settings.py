@@ -99,6 +99,8 @@ class SymbolSettings:
         families: families switched on; the random walk is always one of them.
         family_options: options handed to a family, by family name.
         recipe: which feature columns to build, as the recipe's JSON; empty for its defaults.
+        spread_from_candles: trade with the mean closing spread of the candles traded over, where they have an ask side,
+            in place of `costs.spread_pips`.
         cash: equity a simulated account starts with, in quote currency.
         guard: when the economic calendar holds entries back, in backtest, paper and live alike.
     """
@@ -112,6 +114,7 @@ class SymbolSettings:
     family_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
+    spread_from_candles: bool = False
     cash: float = _CASH
     seed: int = 7
     pareto: ParetoSettings = field(default_factory=ParetoSettings)
