@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -16,23 +17,38 @@ import pytest
 import typer
 import yaml
 from click.testing import CliRunner
+from simulators.bars import walk_bars
+from simulators.feeds import Dukascopy
+from simulators.http import Simulator
 
 from forexgpt_core.cli.main import build_app
+from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+GUIDES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for text in (README, *GUIDES)
+    for block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+]
 UNRUN = ("make", "source", "createdb", "export", "umask")  # servers, installation and another machine's PostgreSQL
 ANY_HASH = "0123456789ab"
+NOW = datetime.now(UTC)
+RECENT = (NOW - timedelta(days=20)).date()
 VERBS = {
     "doctor", "symbols list", "symbols add", "symbols export", "symbols import", "candles import", "candles fetch",
-    "candles info", "candles gaps", "features build", "train", "forecast", "evaluate", "backtest", "optimise", "pareto",
+    "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare", "candles freshness",
+    "features build", "features list", "features info", "features leaks", "events import", "events list", "train",
+    "forecast", "evaluate", "backtest", "optimise", "pareto",
     "deploy", "live tick", "live status", "live halt", "live resume", "live flatten", "bundle list", "bundle verify",
     "demo",
 }  # fmt: skip
 READING = {
-    "doctor", "symbols list", "candles info", "candles gaps", "forecast", "evaluate", "backtest", "pareto",
+    "doctor", "symbols list", "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare",
+    "candles freshness", "features list", "features info", "features leaks", "events list", "forecast", "evaluate",
+    "backtest", "pareto",
     "live status", "bundle list", "bundle verify", "demo",
 }  # fmt: skip
 
@@ -85,13 +101,16 @@ def test_make_targets_exist() -> None:
 
 def test_environment_variables_are_those_that_are_read() -> None:
     source = (ROOT / "forexgpt_core" / "settings.py").read_text()
-    read = set(re.findall(r'env\.get\("([A-Z_]+)"\)', source))
+    read = set(re.findall(r'(?:env\.get\(|_text\(env, )"([A-Z_]+)"\)', source))
     table = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
     assert table == read
     for name in table:
         assert load_settings({name: "elsewhere"}) != load_settings({}), name
     others = set(re.findall(r"\b((?:FOREXGPT|MLFLOW|DAGSTER)_[A-Z_]+)\b", README)) - table
-    assert others == {"DAGSTER_PG_URL"}
+    assert others == {"DAGSTER_PG_URL", "FOREXGPT_CTRADER_"}
+    for name in set(re.findall(r"\bFOREXGPT_[A-Z_]+\b", " ".join(GUIDES))) - table - {"FOREXGPT_CTRADER_"}:
+        assert name.startswith("FOREXGPT_CTRADER_"), name
+        assert f'"{name.removeprefix("FOREXGPT_CTRADER_")}"' in source, name
     assert "{env: DAGSTER_PG_URL}" in (ROOT / "deploy" / "dagster.postgres.yaml").read_text()
 
 
@@ -112,6 +131,9 @@ def test_links_and_pictures_are_there() -> None:
     assert len(links) >= 3
     for link in links:
         assert (ROOT / link).is_file(), link
+    for guide in GUIDES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", guide):
+            assert (ROOT / "docs" / link).is_file(), link
     for png in (ROOT / "docs" / "images").iterdir():
         assert f"docs/images/{png.name}" in README, f"{png.name} is shown nowhere"
         _require_small_png(png)
@@ -168,13 +190,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prices = "\t".join(f"{1.15 * price:.5f}" for price in bar[:4])
         lines.append(f"{moment:%Y.%m.%d\t%H:%M:%S}\t{prices}\t{bar[4]:.0f}\t0\t8")
     (folder / "GBPUSD_H1.csv").write_text("\n".join(lines) + "\n")
+    (calendar,) = [text for language, text in BLOCKS if language == "csv"]
+    (folder / "week.csv").write_text(calendar)
+    (recipe,) = [text for language, text in BLOCKS if language == "yml"]
+    (folder / "recipe.yaml").write_text(recipe)
     return folder
 
 
 @pytest.fixture(scope="module")
-def shell(place: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+def feed() -> Iterator[Simulator]:
+    """A server that speaks Dukascopy's format, for the pairs that the documents fetch from there."""
+    minutes = {
+        pair: walk_bars(Timeframe.M1, datetime(RECENT.year, RECENT.month, RECENT.day, tzinfo=UTC), NOW)
+        for pair in ("AUDUSD", "USDJPY")
+    }
+    with Simulator(Dukascopy(minutes, today=NOW.date(), fill=True)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shell(place: Path, feed: Simulator) -> Callable[[str], subprocess.CompletedProcess[str]]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("FOREXGPT_", "MLFLOW_", "DAGSTER_"))}
     environment["FOREXGPT_HOME"] = str(place / "home")
+    environment["FOREXGPT_DUKASCOPY_URL"] = feed.url
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
@@ -223,7 +261,8 @@ def test_every_verb_of_the_readme_runs_in_its_order(
         for line in text.splitlines() if language in ("console", "bash") else ():
             if not line.startswith("forexgpt "):
                 continue
-            done = shell(line.replace(ANY_HASH, _a_hash(shell)) if ANY_HASH in line else line)
+            meant = line.replace("2024-01-01", str(RECENT))  # the server has the newest days alone
+            done = shell(meant.replace(ANY_HASH, _a_hash(shell)) if ANY_HASH in line else meant)
             assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
             assert "Traceback" not in done.stderr, line
             ran.append(line)
