@@ -65,6 +65,7 @@ def _register_data(app: typer.Typer) -> None:
         symbol: SymbolArgument,
         provider: Annotated[str, typer.Option(help=f"From now on: {', '.join(PROVIDERS)}.")] = "",
         start: Annotated[str, typer.Option(help="First day of history wanted, YYYY-MM-DD; else a year ago.")] = "",
+        end: Annotated[str, typer.Option(help="Last day wanted this time, to 17:00 New York; else up to now.")] = "",
     ) -> None:
         """Fetch what is missing from the pair's source and rebuild its features; an interrupted download goes on."""
         from forexgpt_assets.progress import bar_on_terminal
@@ -74,7 +75,7 @@ def _register_data(app: typer.Typer) -> None:
 
             say(use_provider(symbol, provider, start))
         with bar_on_terminal(f"candles of {symbol}"):
-            _run(symbol, ["candles", "features"])
+            _run(symbol, ["candles", "features"], {"end": end} if end else None)
 
     @features.command(epilog="Example: forexgpt features build EURUSD")
     def build(symbol: SymbolArgument, recipe: RecipeOption = "") -> None:

@@ -13,6 +13,7 @@ from simulators.http import Simulator
 
 from forexgpt_assets.definitions import defs
 from forexgpt_assets.runs import session
+from forexgpt_core.candles.ranges import range_end
 from forexgpt_core.cli.main import main
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import PROVIDERS, SOURCES, Source, SymbolSettings, default_settings
@@ -88,20 +89,28 @@ def test_a_new_pair_is_fetched_with_bid_and_ask_and_stays_with_its_provider(
     home: Path, feed: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FOREXGPT_DUKASCOPY_URL", feed.url)
-    main(["candles", "fetch", "GBP/USD", "--provider", "dukascopy", "--start", str(START)])
+    ended = START + timedelta(days=15)
+    provider = ["--provider", "dukascopy", "--start", str(START)]
+    main(["candles", "fetch", "GBP/USD", *provider, "--end", str(ended)])
     assert f"GBPUSD now has its candles from dukascopy, from {START} on" in capsys.readouterr().err
     with session() as (platform, instance):
         assert "GBPUSD" in instance.get_dynamic_partitions("symbol")
         assert platform.pair("GBPUSD").source == Source(kind="dukascopy", start=str(START))
         bars = platform.lake.candles("GBPUSD", Timeframe.H1)
-    assert bars.height > 250
+    assert bars.height > 200
+    assert bars["ts_utc"][-1] + timedelta(hours=1) <= range_end(str(ended), now_utc=NOW)
+    assert bars["ts_utc"][-1] > NOW - timedelta(days=9)
     assert bars["ts_utc"][0] >= datetime(START.year, START.month, START.day, tzinfo=UTC)
     assert bars["ask_close"].null_count() == 0
     before = feed.count()
     main(["candles", "fetch", "GBPUSD"])
-    assert feed.count() - before < 40  # the newest days only
+    assert feed.count() - before < 60  # the newest days only
     with session() as (platform, _):
-        assert platform.lake.candles("GBPUSD", Timeframe.H1).head(bars.height).equals(bars)
+        later = platform.lake.candles("GBPUSD", Timeframe.H1)
+    assert later.head(bars.height).equals(bars)
+    assert later.height > bars.height
+    capsys.readouterr()
+    assert "is no time: expected a day" in fails(capsys, "candles", "fetch", "GBPUSD", "--end", "yesterday")
 
 
 def test_without_a_key_one_line_names_the_variable_and_nothing_is_saved(

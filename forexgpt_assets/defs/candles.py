@@ -1,6 +1,7 @@
 """Candles of one pair: fetched, judged, cleaned, merged into the lake."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from time import perf_counter
 
 import dagster as dg
@@ -12,6 +13,7 @@ from forexgpt_assets.progress import progress_of
 from forexgpt_core.candles.health import HealthReport, health
 from forexgpt_core.candles.ingest import Ingested
 from forexgpt_core.candles.quality import Verdict
+from forexgpt_core.candles.ranges import range_end
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.bars import MEANINGS, OPTIONAL_SCHEMA, SCHEMA
 from forexgpt_core.domain.clock import Timeframe
@@ -23,10 +25,15 @@ _HOLES_SHOWN = 25
 
 
 class CandlesConfig(dg.Config):
-    """Overrides for one run; the pair's settings stand where nothing is given."""
+    """Overrides for one run; the pair's settings stand where nothing is given.
+
+    Attributes:
+        end: ask a provider for nothing later: a day (to its end at 17:00 New York, or now) or a moment with its zone.
+    """
 
     file: str = ""
     timezone: str = ""
+    end: str = ""
 
 
 @dg.asset(
@@ -53,7 +60,9 @@ def candles(
     symbol = context.partition_key
     settings = platform.pair(symbol, file=config.file, timezone=config.timezone)
     timeframe = Timeframe.parse(settings.timeframe)
-    done = platform.ingest(settings, progress=progress_of(context))
+    now = datetime.now(UTC)
+    until = range_end(config.end, now_utc=now) if config.end else now
+    done = platform.ingest(settings, now_utc=until, progress=progress_of(context))
     yield _check(done.verdict)
     if done.refusal is not None:
         raise dg.Failure(done.refusal, allow_retries=False)
