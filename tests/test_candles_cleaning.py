@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forexgpt_core.candles.cleaning import REASONS, clean
-from forexgpt_core.domain.bars import SCHEMA, require_bars
+from forexgpt_core.domain.bars import PRICES, SCHEMA, require_bars
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import BadInput
 
@@ -60,12 +60,29 @@ def test_lawful_bars_pass_through_unchanged_and_every_reason_is_named() -> None:
         {"low": 0.0},
         {"low": -1.0},
         {"high": np.inf},
+        {"volume": -1.0},
+        {"volume": float("nan")},
+        {"ask_low": 1.2},
+        {"ask_high": 1.0},
+        {"ask_close": None},
+        {"ask_open": float("nan")},
+        {"ask_low": 0.0},
     ],
 )
 def test_an_impossible_bar_is_dropped_as_such(broken: dict[str, float | None]) -> None:
-    cleaned = clean(bar(MONDAY, **broken), Timeframe.H1)
+    quoted = bar(MONDAY).with_columns(pl.lit(1.1).alias(f"ask_{name}") for name in PRICES)
+    cleaned = clean(quoted.with_columns(pl.lit(v, pl.Float64).alias(k) for k, v in broken.items()), Timeframe.H1)
     assert cleaned.bars.is_empty()
     assert cleaned.dropped["impossible"] == 1 == cleaned.dropped_bars
+
+
+def test_a_bar_that_has_not_closed_is_put_aside_as_unfinished() -> None:
+    bars = lawful(50)
+    for now, unfinished in ((bars["ts_utc"][49] + timedelta(minutes=59), 1), (bars["ts_utc"][49], 1), (MONDAY, 50)):
+        cleaned = clean(bars, Timeframe.H1, now_utc=now)
+        assert cleaned.dropped["unfinished"] == unfinished == cleaned.dropped_bars
+        assert_frame_equal(cleaned.bars, bars.head(50 - unfinished))
+    assert clean(bars, Timeframe.H1, now_utc=bars["ts_utc"][49] + timedelta(hours=1)).dropped_bars == 0
 
 
 def test_a_bar_without_a_time_is_impossible() -> None:

@@ -15,7 +15,7 @@ from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.candles.asking import HolePolicy, slices
 from forexgpt_core.candles.ingest import Ingested, IngestTerms, Step, ingest
 from forexgpt_core.candles.quality import QualityLimits
-from forexgpt_core.domain.bars import SCHEMA, empty_bars
+from forexgpt_core.domain.bars import PRICES, SCHEMA, empty_bars
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import BadInput, NotReady
 
@@ -63,6 +63,16 @@ class Feed:
         if until_utc is not None:
             inside &= pl.col("ts_utc") + timedelta(seconds=timeframe.seconds) <= until_utc
         return self.bars.filter(inside)
+
+
+class Eager(Feed):
+    """A provider that gives what it has from `since` on, whatever the end it was asked for."""
+
+    def fetch(
+        self, symbol: str, timeframe: Timeframe, *, since_utc: datetime | None, until_utc: datetime | None
+    ) -> pl.DataFrame:
+        super().fetch(symbol, timeframe, since_utc=since_utc, until_utc=until_utc)
+        return self.bars if since_utc is None else self.bars.filter(pl.col("ts_utc") >= since_utc)
 
 
 @pytest.fixture
@@ -150,6 +160,64 @@ def test_a_refused_piece_stops_with_one_line_and_keeps_the_pieces_before_it(lake
 def test_a_source_without_bars_is_not_ready(lake: Lake) -> None:
     with pytest.raises(NotReady, match="gave no bars"):
         run(lake, Feed(empty_bars()))
+
+
+def test_after_a_cut_the_pieces_before_it_are_not_asked_about_again_for_their_holes(lake: Lake) -> None:
+    leaky = history().filter(pl.int_range(pl.len()) % 60 != 7)
+    feed = Feed(leaky, fails_at=2)
+    with pytest.raises(BadInput, match="the line is cut"):
+        run(lake, feed)
+    feed.fails_at = None
+    feed.asked.clear()
+    assert run(lake, feed).hole_requests == 0
+    assert min(since for since, _ in feed.asked if since) == datetime(2018, 2, 28, 23, tzinfo=UTC)
+
+
+def test_a_provider_that_gives_everything_at_once_is_asked_once_about_all_holes(lake: Lake) -> None:
+    whole = history()
+    lake.merge_candles("EURUSD", H1, closed(whole.filter(pl.int_range(pl.len()) % 60 != 7)))
+    done = run(lake, Feed(whole, chunk=None))
+    assert (done.requests, done.hole_requests) == (2, 1)
+    assert_frame_equal(lake.candles("EURUSD", H1), closed(whole))
+
+
+@pytest.mark.parametrize("hours", [12, 100])
+def test_a_long_hole_of_the_provider_does_not_keep_out_the_bars_after_it(lake: Lake, hours: int) -> None:
+    feed = Feed(without(history(), YOUNG - timedelta(hours=hours), hours + 4))
+    start = YOUNG - timedelta(hours=hours + 50)
+    run(lake, feed, start_utc=start, now=start + timedelta(hours=30))
+    done = run(lake, feed, start_utc=start)
+    assert done.verdict.passed, done.refusal
+    assert_frame_equal(lake.candles("EURUSD", H1), closed(feed.bars).filter(pl.col("ts_utc") >= start))
+    assert "bars, " in done.verdict.warnings[0]
+    assert "of those expected" in done.verdict.warnings[0]
+
+
+def test_a_provider_that_serves_a_longer_timeframe_is_refused(lake: Lake) -> None:
+    done = run(lake, Feed(history().gather_every(4)))
+    assert [f.expectation for f in done.verdict.failures] == ["bars_connected"]
+
+
+def test_bars_of_the_future_and_the_one_still_forming_are_never_merged(lake: Lake) -> None:
+    whole = history()
+    forming = closed(whole).height + 1
+    done = run(lake, Eager(whole.head(forming), chunk=None))
+    assert (done.dropped["unfinished"], done.quarantined) == (1, 1)
+    assert_frame_equal(lake.candles("EURUSD", H1), closed(whole))
+    refused = run(lake, Eager(whole))
+    assert [f.expectation for f in refused.verdict.failures] == ["not_in_future"]
+    assert_frame_equal(lake.candles("EURUSD", H1), closed(whole))
+
+
+def test_a_day_in_another_unit_is_refused_also_where_it_comes_alone(lake: Lake) -> None:
+    feed = Feed(history())
+    run(lake, feed)
+    before, day = lake.candles("EURUSD", H1), NOW - timedelta(hours=2)
+    tenth = [pl.when(pl.col("ts_utc") >= day).then(pl.col(c) / 10).otherwise(pl.col(c)).alias(c) for c in PRICES]
+    feed.bars = feed.bars.with_columns(tenth)
+    done = run(lake, feed, now=NOW + timedelta(days=1))
+    assert [f.expectation for f in done.verdict.failures] == ["near_stored"]
+    assert_frame_equal(lake.candles("EURUSD", H1), before)
 
 
 def without(bars: pl.DataFrame, first: datetime, hours: int) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from forexgpt_core.candles import suite
 from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.quality import EXPECTATIONS, QualityLimits, SuiteBroken, find_gaps, judge
-from forexgpt_core.domain.bars import SCHEMA, empty_bars
+from forexgpt_core.domain.bars import PRICES, SCHEMA, empty_bars
 from forexgpt_core.domain.clock import Timeframe, bar_close, expected_opens, from_utc
 from forexgpt_core.errors import BadInput
 from forexgpt_core.reporting.candles import price_with_gaps
@@ -63,6 +63,11 @@ def test_lawful_bars_pass_every_expectation() -> None:
     assert all(isinstance(value, float | int | str) for value in verdict.figures.values())
 
 
+def quoted(bars: pl.DataFrame, spread: float = 0.0002) -> pl.DataFrame:
+    """Return bars with an ask that stands a spread above the bid."""
+    return bars.with_columns((pl.col(name) + spread).alias(f"ask_{name}") for name in PRICES)
+
+
 BASE = walk(100)
 BROKEN = {
     "ts_utc_given": BASE.with_columns(
@@ -77,6 +82,10 @@ BROKEN = {
     "low_positive": BASE.with_columns(at(50, -1.0, "low")),
     "close_positive": BASE.with_columns(at(50, -1.0, "close")),
     "ohlc_ordered": BASE.with_columns(at(50, pl.col("close") * 0.999, "high")),
+    "volume_counts": BASE.with_columns(at(50, -1.0, "volume")),
+    "ask_possible": quoted(BASE).with_columns(ask_low="ask_high", ask_high="ask_low"),
+    "ask_above_bid": quoted(BASE, spread=-0.0002),
+    "ask_near_bid": quoted(BASE).with_columns(pl.col("^ask_.*$") * 100_000),
     "times_unique": pl.concat([BASE.head(50), BASE.tail(51)]),
     "times_increasing": BASE.reverse(),
     "on_grid": BASE.with_columns(pl.col("ts_utc") + timedelta(minutes=7)),
@@ -84,6 +93,7 @@ BROKEN = {
     "few_gaps": pl.concat([BASE.head(40), BASE.tail(50)]),
     "few_spikes": BASE.with_columns(at(50, pl.col("high") * 1.08, "high")),
     "no_absurd_move": BASE.with_columns(at(50, pl.col("high") * 10, "high")),
+    "bars_connected": BASE.gather_every(4),
     "some_rows": empty_bars(),
     "columns_complete": BASE.drop("low", "close"),
     "columns_known": BASE.with_columns(spread=1.0),
@@ -103,7 +113,7 @@ def test_each_defect_fails_its_expectation_and_says_so(expectation: str) -> None
 
 
 def test_every_expectation_has_a_table_that_fails_it() -> None:
-    assert set(EXPECTATIONS) == {*BROKEN, "fresh"}
+    assert set(EXPECTATIONS) == {*BROKEN, "fresh", "not_in_future", "near_stored"}
     assert len(EXPECTATIONS) == len(set(EXPECTATIONS))
 
 
@@ -255,3 +265,36 @@ def test_a_real_file_with_two_repeats_passes() -> None:
 def test_a_real_file_on_another_four_hour_grid_is_refused() -> None:
     verdict = judge(pl.read_parquet(DATA / "EURUSD_H4.parquet"), Timeframe.H4)
     assert [failure.expectation for failure in verdict.failures] == ["on_grid"]
+
+
+def test_a_few_moments_with_the_ask_below_the_bid_and_bars_without_an_ask_are_no_fault() -> None:
+    bars = quoted(walk(1000))
+    crossed = bars.with_columns(at(500, pl.col("close") - 0.0001, "ask_close"))
+    unknown = pl.when(pl.int_range(pl.len()) < 300).then(None)
+    silent = bars.with_columns(unknown.otherwise(pl.col(f"ask_{name}")).alias(f"ask_{name}") for name in PRICES)
+    for table in (bars, crossed, silent, walk(1000), walk(1000).with_columns(volume=pl.lit(None, pl.Float64))):
+        verdict = judge(table, Timeframe.H1)
+        assert verdict.passed, verdict.failures
+    half = bars.with_columns(at(500, None, "ask_open"))
+    assert judge(half, Timeframe.H1).figures["impossible_bars"] == 1
+
+
+def test_bars_of_the_future_fail_and_the_one_still_forming_does_not() -> None:
+    bars = walk(100)
+    newest = bars["ts_utc"][-1]
+    assert judge(bars, Timeframe.H1, closed_by_utc=newest + timedelta(minutes=5)).passed
+    verdict = judge(bars, Timeframe.H1, closed_by_utc=newest - timedelta(hours=5))
+    assert [failure.expectation for failure in verdict.failures] == ["not_in_future"]
+
+
+def test_closes_worlds_apart_from_the_nearest_stored_bar_fail() -> None:
+    bars = walk(200)
+    stored, tenth = bars.head(120), bars.with_columns(pl.col(PRICES) / 10)
+    assert judge(bars[80:], Timeframe.H1, stored=stored).passed
+    for table in (tenth[80:110], tenth[120:], tenth):
+        verdict = judge(table, Timeframe.H1, stored=stored)
+        assert [failure.expectation for failure in verdict.failures] == ["near_stored"]
+        assert "stored_move 2.30" in verdict.failures[0].line
+    assert judge(tenth[120:], Timeframe.H1, stored=stored.head(0)).passed
+    years_ago = stored.with_columns(pl.col("ts_utc") - timedelta(days=700))
+    assert judge(tenth, Timeframe.H1, stored=years_ago).passed, "a price may have gone anywhere since"

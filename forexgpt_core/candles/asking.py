@@ -102,10 +102,15 @@ def due(holes: pl.DataFrame, asked: pl.DataFrame, now: np.datetime64, policy: Ho
 
 
 def requests_for(holes: pl.DataFrame, chunk: timedelta | None, policy: HolePolicy) -> list[Slice]:
-    """Return the requests that cover the holes, newest first, each within one chunk; at most `policy.requests`."""
+    """Return the requests that cover the holes, newest first, each within one chunk; at most `policy.requests`.
+
+    Where one call gives everything, one request covers all of them.
+    """
     if holes.is_empty():
         return []
     start, end = (holes[c].to_numpy().astype("datetime64[us]") for c in ("start_utc", "end_utc"))
+    if chunk is None:
+        return [Slice(start=start[0], end=end.max())]
     chunks = _chunk_of(start, chunk)
     apart = (np.diff(chunks) != 0) | (start[1:] - end[:-1] > np.timedelta64(policy.join))
     firsts = np.concatenate([[0], np.flatnonzero(apart) + 1])

@@ -1,15 +1,16 @@
 """From raw bars to lawful ones: what cannot be used is put aside with its reason, never altered and never lost."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, possible_bar, require_bars
-from forexgpt_core.domain.clock import Timeframe, places
+from forexgpt_core.domain.clock import Timeframe, bar_close, places, to_utc
 from forexgpt_core.errors import BadInput
 
-REASONS = ("impossible", "outside_week", "off_grid", "exact_repeat", "conflicting_repeat")
+REASONS = ("impossible", "outside_week", "off_grid", "unfinished", "exact_repeat", "conflicting_repeat")
 ASIDE_SCHEMA: dict[str, pl.DataType] = SCHEMA | OPTIONAL_SCHEMA | {"reason": pl.String(), "kept": pl.Boolean()}
 
 
@@ -34,20 +35,24 @@ class Cleaned:
         return sum(self.dropped.values())
 
 
-def clean(raw: pl.DataFrame, timeframe: Timeframe) -> Cleaned:
+def clean(raw: pl.DataFrame, timeframe: Timeframe, *, now_utc: datetime | None = None) -> Cleaned:
     """Return the lawful bars of `raw`, sorted, and every other bar under its reason.
 
-    A bar is counted once, under the first reason that fits, in the order of REASONS: its prices or its time are
-    impossible; it opens outside the FX week; it does not open on the timeframe's grid; it repeats an earlier row
-    exactly; it repeats an earlier row's time with other values. The first row of a time is the one that is kept: a
+    A bar is counted once, under the first reason that fits, in the order of REASONS: its prices, its volume or its
+    time are impossible; it opens outside the FX week; it does not open on the timeframe's grid; it closes later than
+    `now_utc`, so it is still forming; it repeats an earlier row exactly; it repeats an earlier row's time with other
+    values. The first row of a time is the one that is kept: a
     source that contradicts itself gives no ground to prefer a later version, and the first is the same at every run.
     Cleaning what is clean changes nothing.
+
+    Args:
+        now_utc: the clock; None where bars of the future are none.
 
     Raises:
         BadInput: a column of the candle schema is missing or mistyped.
     """
     rows = raw_columns(raw)
-    marked = rows.with_columns(reason=_misplaced(rows, timeframe))
+    marked = rows.with_columns(reason=_misplaced(rows, timeframe, now_utc))
     placed = marked.filter(pl.col("reason").is_null()).drop("reason") if marked["reason"].count() else rows
     ts = placed["ts_utc"].to_numpy()
     if not (np.diff(ts) > np.timedelta64(0)).all():
@@ -78,15 +83,17 @@ def raw_columns(raw: pl.DataFrame) -> pl.DataFrame:
     return raw.select(list(known))
 
 
-def _misplaced(rows: pl.DataFrame, timeframe: Timeframe) -> pl.Series:
+def _misplaced(rows: pl.DataFrame, timeframe: Timeframe, now_utc: datetime | None) -> pl.Series:
     """Return the reason why each row cannot be a candle by itself, null where it can."""
-    possible = rows.select(possible_bar()).to_series().to_numpy()
+    possible = rows.select(possible_bar(rows.columns)).to_series().to_numpy()
     ts = rows["ts_utc"].to_numpy().astype("datetime64[us]")[possible]
     where = places(ts)
     inside, on_grid = where.inside, where.off_grid(timeframe) == 0
     place = np.full(rows.height, -1, dtype=np.int8)
     place[~possible] = REASONS.index("impossible")
-    place[possible] = np.where(~inside, REASONS.index("outside_week"), np.where(on_grid, -1, REASONS.index("off_grid")))
+    forming = np.zeros(ts.size, np.bool_) if now_utc is None else bar_close(ts, timeframe) > to_utc(now_utc)
+    reasons = {"outside_week": ~inside, "off_grid": ~on_grid, "unfinished": forming}
+    place[possible] = np.select(list(reasons.values()), [REASONS.index(reason) for reason in reasons], -1)
     if (place < 0).all():
         return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, rows.height)
     return pl.Series("reason", np.array([*REASONS, None], dtype=object)[place].tolist(), dtype=pl.String)

@@ -153,6 +153,9 @@ class _Run:
         self.store, self.symbol, self.timeframe, self.terms = store, symbol, timeframe, terms
         self.now, self.now_utc, self.progress = to_utc(now_utc), now_utc, progress
         self.done = Ingested()
+        self._here = timeframe, self.now
+        there = store.exists(CANDLES, symbol, timeframe)
+        self.stored = store.candles(symbol, timeframe).select("ts_utc", "close") if there else None
 
     def whole(self, source: CandleSource) -> None:
         """Take an archive as it is; its age means nothing."""
@@ -180,9 +183,8 @@ class _Run:
             if cleaned is None:
                 break
             if one is not None and not self.terms.hold_back_bars:
-                asked = remembered(asked, one, cleaned.bars, self.timeframe, self.now, open_end=last)
+                asked = self._remember(asked, remembered(asked, one, cleaned.bars, *self._here, open_end=last))
             self._tell(number, len(pieces), "newest bars" if one is None else one.line)
-        self._remember(asked)
 
     def holes(self, source: CandleSource) -> None:
         """Ask about the holes in what is stored that the source may fill."""
@@ -190,20 +192,19 @@ class _Run:
             return
         asked = self.store.asked_holes(self.symbol, self.timeframe)
         bars = self.store.candles(self.symbol, self.timeframe)
+        self.stored = bars.select("ts_utc", "close")
         start = self._start() if self.terms.start_utc else bars["ts_utc"].to_numpy()[0].astype("datetime64[us]")
         holes = due(holes_within(bars, start, self.timeframe, source.chunk), asked, self.now, self.terms.holes)
         wanted = requests_for(holes, source.chunk, self.terms.holes)
-        lenient = replace(self._limits(), gap_share=1.0)  # what is still missing is no new fault
         for number, one in enumerate(wanted, 1):
             before = self.done.inserted
-            cleaned = self._take(self._ask(source, one), lenient, what=self._what(one), clock=None)
+            cleaned = self._take(self._ask(source, one), self._limits(), what=self._what(one), clock=None)
             self.done.hole_requests += 1
             if cleaned is None:
                 break
             self.done.filled += self.done.inserted - before
-            asked = remembered(asked, one, cleaned.bars, self.timeframe, self.now, open_end=False)
+            asked = self._remember(asked, remembered(asked, one, cleaned.bars, *self._here, open_end=False))
             self._tell(number, len(wanted), f"hole {one.line}")
-        self._remember(asked)
 
     def _pieces(self, source: CandleSource, since: datetime | None) -> list[Slice | None]:
         """Return the requests up to now; None stands for everything the source has."""
@@ -234,12 +235,14 @@ class _Run:
     def _take(self, raw: pl.DataFrame, limits: QualityLimits, *, what: str, clock: datetime | None) -> Cleaned | None:
         """Judge, clean and merge raw bars; return None where they are refused."""
         self.done.fetched_rows += raw.height
-        verdict = judge(raw, self.timeframe, limits=limits, now_utc=clock)
-        self.done.verdict = together(self.done.verdict, verdict)
+        verdict = judge(
+            raw, self.timeframe, limits=limits, now_utc=clock, closed_by_utc=self.now_utc, stored=self.stored
+        )
+        self.done.verdict = together(self.done.verdict, self._with_holes_told(verdict, what))
         if not verdict.passed:
             self.done.refused = what
             return None
-        cleaned = clean(raw, self.timeframe)
+        cleaned = clean(raw, self.timeframe, now_utc=self.now_utc)
         for reason, count in cleaned.dropped.items():
             self.done.dropped[reason] += count
         if cleaned.aside.height:
@@ -248,22 +251,44 @@ class _Run:
             self.done.quarantined += self.store.quarantine(self.symbol, self.timeframe, rows)
         if cleaned.bars.height:
             self._count(self.store.merge(self.symbol, self.timeframe, cleaned.bars))
+            self.stored = self._beside(cleaned.bars.select("ts_utc", "close"))
         return cleaned
+
+    def _beside(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Return the stored closes after a merge; of a long download its newest piece says enough about the next."""
+        if self.stored is None or self.stored["ts_utc"][-1] < bars["ts_utc"][0]:
+            return bars
+        return pl.concat([self.stored, bars]).unique("ts_utc", keep="last").sort("ts_utc")
+
+    def _with_holes_told(self, verdict: Verdict, what: str) -> Verdict:
+        """Return the verdict with a warning where a provider lacks more than the gate would let pass in a file."""
+        missing, share = verdict.figures.get("missing_bars", 0), verdict.figures.get("gap_share", 0.0)
+        limits = self.terms.limits
+        if not verdict.passed or float(share) <= limits.gap_share or float(missing) <= limits.least_bars:
+            return verdict
+        told = f"{what} lack {missing} bars, {float(share):.0%} of those expected"
+        return replace(verdict, warnings=(*verdict.warnings, told))
 
     def _count(self, merged: Merged) -> None:
         self.done.inserted += merged.inserted
         self.done.revised += merged.revised
 
     def _limits(self) -> QualityLimits:
-        """Return the gate's limits; nothing new is no fault, and a day's bars may be late whatever their length."""
+        """Return the gate's limits for a piece of a provider's history.
+
+        Nothing new is no fault, and a day's bars may be late whatever their length. Nor is a hole, however long beside
+        a short piece: refusing it would only keep out the bars after it. Holes are counted and asked about again.
+        """
         limits = self.terms.limits
         late = limits.max_stale_bars
         day = 86_400 // self.timeframe.seconds
-        return replace(limits, least_rows=0, max_stale_bars=None if late is None else max(late, day))
+        return replace(limits, least_rows=0, gap_share=1.0, max_stale_bars=None if late is None else max(late, day))
 
-    def _remember(self, asked: pl.DataFrame) -> None:
-        if not asked.equals(self.store.asked_holes(self.symbol, self.timeframe)):
+    def _remember(self, before: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+        """Keep and return what was asked in vain; piece by piece, for a run may end before its last one."""
+        if not asked.equals(before):
             self.store.remember_asked(self.symbol, self.timeframe, asked)
+        return asked
 
     def _what(self, one: Slice | None) -> str:
         return f"the candles of {self.symbol}" + ("" if one is None else f" from {one.line}")

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 
 from forexgpt_core.candles.gaps import closed_bars_since, is_holiday
-from forexgpt_core.domain.bars import PRICES, possible_bar
-from forexgpt_core.domain.clock import Ints, Places, Timeframe, Times, from_utc, places, slot_open, to_utc
+from forexgpt_core.domain.bars import ASK_PRICES, PRICES, possible_ask, possible_bar
+from forexgpt_core.domain.clock import Ints, Places, Timeframe, Times, bar_close, from_utc, places, slot_open, to_utc
 
 _HOUR = 3_600_000_000  # microseconds
+_NEAR = "30d"  # from a stored bar further away a price may have gone anywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,20 +20,36 @@ class Measures:
 
     Attributes:
         rows: the raw rows in their own order, NaN prices as null, with `repeated`, `backwards`, `ohlc_margin`,
-            `outside_week`, `seconds_off_grid` and `move`; null where a row does not let itself be measured.
+            `outside_week`, `seconds_off_grid`, `move`, `stored_move` (from the nearest stored bar), `ask_impossible`,
+            `narrowest_spread`, `widest_spread` and `in_future`; null where a row does not let itself be measured.
         months: `month, rows, expected, missing, stale_bars`, one row per month.
         stale_bars: closed bars lacking at the end, None without a clock.
+        steps: from one bar to the next; `holes` of them skip bars.
         figures: the same for the record.
     """
 
     rows: pl.DataFrame
     months: pl.DataFrame
     stale_bars: int | None
+    steps: int
+    holes: int
     figures: dict[str, float | int | str]
 
 
-def measure(raw: pl.DataFrame, timeframe: Timeframe, now_utc: datetime | None) -> Measures:
+def measure(
+    raw: pl.DataFrame,
+    timeframe: Timeframe,
+    now_utc: datetime | None,
+    *,
+    closed_by_utc: datetime | None = None,
+    stored: pl.DataFrame | None = None,
+) -> Measures:
     """Return the measures of a raw table that has the columns of the candle schema.
+
+    Args:
+        now_utc: the clock against which staleness is measured, None to leave it out.
+        closed_by_utc: when bars that close later are of the future; None where none are.
+        stored: lawful bars that the raw ones are to be merged into, sorted; `ts_utc` and `close` are read.
 
     Raises:
         BadInput: a time lies outside 1990 to 2060.
@@ -40,11 +57,19 @@ def measure(raw: pl.DataFrame, timeframe: Timeframe, now_utc: datetime | None) -
     given = raw["ts_utc"].is_not_null()
     times = raw["ts_utc"].drop_nulls().to_numpy().astype("datetime64[us]")
     found = places(times)
-    rows = _rows(raw, _on_all_rows(_placed(found, timeframe), given))
+    placed = _placed(found, timeframe).with_columns(in_future=_in_future(times, timeframe, closed_by_utc))
+    rows = _rows(raw, _on_all_rows(placed, given)).with_columns(_stored_moves(raw, stored))
     present = _present(found, timeframe)
     stale = None if now_utc is None or not times.size else closed_bars_since(times.max(), to_utc(now_utc), timeframe)
     months = _months(times, present, timeframe).with_columns(stale_bars=pl.lit(stale, dtype=pl.Int64))
-    return Measures(rows=rows, months=months, stale_bars=stale, figures=_figures(rows, times, present, months, stale))
+    return Measures(
+        rows=rows,
+        months=months,
+        stale_bars=stale,
+        steps=max(0, present.size - 1),
+        holes=int((np.diff(present) > 1).sum()),
+        figures=_figures(rows, times, present, months, stale),
+    )
 
 
 def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
@@ -58,7 +83,34 @@ def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
         _moves(rows),
         backwards=pl.col("ts_utc") < pl.col("ts_utc").forward_fill().shift(),
         ohlc_margin=pl.when(given).then(pl.min_horizontal(above, below)),
+        ask_impossible=~possible_ask(raw.columns),
+        **_spreads(raw.columns),
     )
+
+
+def _spreads(columns: list[str]) -> dict[str, pl.Expr]:
+    """Return the narrowest and the widest of each row's spreads as log(ask / bid), null where no ask is known."""
+    pairs = [(pl.col(ask) / pl.col(bid)).log() for ask, bid in zip(ASK_PRICES, PRICES, strict=True) if ask in columns]
+    if not pairs:
+        return dict.fromkeys(("narrowest_spread", "widest_spread"), pl.lit(None, dtype=pl.Float64))
+    return {"narrowest_spread": pl.min_horizontal(pairs), "widest_spread": pl.max_horizontal(pairs)}
+
+
+def _in_future(times: Times, timeframe: Timeframe, closed_by_utc: datetime | None) -> pl.Series:
+    if closed_by_utc is None:
+        return pl.repeat(False, times.size, eager=True)
+    return pl.Series(bar_close(times, timeframe) > to_utc(closed_by_utc), dtype=pl.Boolean)
+
+
+def _stored_moves(raw: pl.DataFrame, stored: pl.DataFrame | None) -> pl.Series:
+    """Return the move of each possible bar's close from that of the nearest stored bar, be it the same one."""
+    if stored is None or stored.is_empty() or raw.is_empty():
+        return pl.Series("stored_move", [None], dtype=pl.Float64).new_from_index(0, raw.height)
+    rows = raw.with_row_index("row").filter(possible_bar(raw.columns)).select("row", "ts_utc", "close").sort("ts_utc")
+    other = stored.select("ts_utc", stored_close="close")
+    near = rows.join_asof(other, on="ts_utc", strategy="nearest", tolerance=_NEAR)
+    moves = near.select("row", stored_move=(pl.col("close") / pl.col("stored_close")).log().abs())
+    return raw.select(row=pl.int_range(pl.len(), dtype=pl.UInt32)).join(moves, on="row", how="left")["stored_move"]
 
 
 def _repeated(times: pl.Series) -> pl.Series:
@@ -84,7 +136,7 @@ def _on_all_rows(measured: pl.DataFrame, given: pl.Series) -> pl.DataFrame:
 
 def _moves(rows: pl.DataFrame) -> pl.Series:
     """Return the larger of each bar's range and its close-to-close move, among possible bars in time order."""
-    possible = rows.select(possible_bar()).to_series()
+    possible = rows.select(possible_bar(rows.columns)).to_series()
     bars = rows.filter(possible).select("ts_utc", "high", "low", "close")
     ordered = bars["ts_utc"].is_sorted()
     if not ordered:
@@ -154,7 +206,7 @@ def _figures(
         "rows": rows.height,
         "first_utc": first,
         "last_utc": last,
-        "impossible_bars": int(rows.select((~possible_bar()).sum()).item()),
+        "impossible_bars": int(rows.select((~possible_bar(rows.columns)).sum()).item()),
         "repeated_times": times.size - rows["ts_utc"].drop_nulls().n_unique(),
         "outside_week_bars": int(rows["outside_week"].sum()),
         "off_grid_bars": int((rows["seconds_off_grid"] != 0).sum()),

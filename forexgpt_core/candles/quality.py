@@ -24,13 +24,17 @@ class QualityLimits:
     Attributes:
         null_share, impossible_share, repeat_share, disorder_share, off_grid_share: of rows.
         outside_week_share: of rows; stub bars at the weekly close are common and the cleaning drops them.
+        crossed_share: of rows whose ask lies below the bid, which happens for moments.
+        future_share: of rows that close later than the clock shows; one bar may still be forming.
         gap_share: of the bars expected on ordinary trading days.
+        lone_share: of steps from one bar to the next that skip bars, which all do where the timeframe is wrong.
         least_rows: rows there must be; 0 where having nothing new is no fault.
-        least_bars: bars missing or outside the week that are tolerated however short the table is.
+        least_bars: bars missing, skipping, in the future or outside the week that are tolerated however short the table
+            is.
         spike_log_return: a move (close to close, or low to high within a bar) that is suspicious in bars of up to one
             hour; this limit and the next grow with the square root of the bar's length beyond that.
         spike_share: of rows with a suspicious move; real crashes exist, so a long history may hold a few.
-        absurd_log_return: a move that no row may have.
+        absurd_log_return: a move that no row may have, nor any close from that of the nearest stored bar.
         max_stale_bars: closed bars that may be lacking at the end, judged only against a clock; None for any number.
     """
 
@@ -40,7 +44,10 @@ class QualityLimits:
     disorder_share: float = 0.001
     off_grid_share: float = 0.001
     outside_week_share: float = 0.005
+    crossed_share: float = 0.01
+    future_share: float = 0.001
     gap_share: float = 0.05
+    lone_share: float = 0.9
     least_rows: int = 1
     least_bars: int = 3
     spike_log_return: float = 0.05
@@ -80,7 +87,13 @@ class Verdict:
 
 
 def judge(
-    raw: pl.DataFrame, timeframe: Timeframe, *, limits: QualityLimits | None = None, now_utc: datetime | None = None
+    raw: pl.DataFrame,
+    timeframe: Timeframe,
+    *,
+    limits: QualityLimits | None = None,
+    now_utc: datetime | None = None,
+    closed_by_utc: datetime | None = None,
+    stored: pl.DataFrame | None = None,
 ) -> Verdict:
     """Return whether raw bars may be cleaned and merged, and why not.
 
@@ -88,6 +101,8 @@ def judge(
         raw: bars as the source gave them. A table without rows passes only where `limits.least_rows` is 0.
         limits: what is tolerated, by default `QualityLimits()`.
         now_utc: the clock to judge staleness against; None for an archive, which is never stale.
+        closed_by_utc: the clock by which bars must have closed; None where no bar can be of the future.
+        stored: the bars that these will be merged into, sorted; their closes must not be worlds apart.
 
     Raises:
         BadInput: a column has the wrong type, or a time lies outside 1990 to 2060.
@@ -99,7 +114,7 @@ def judge(
     for name, dtype in (SCHEMA | OPTIONAL_SCHEMA).items():
         if name in raw.columns and raw.schema[name] != dtype:
             raise BadInput(f"candle column '{name}' is {raw.schema[name]}, expected {dtype}")
-    measures = measure(raw, timeframe, now_utc)
+    measures = measure(raw, timeframe, now_utc, closed_by_utc=closed_by_utc, stored=stored)
     failures = judge_rows(measures, _terms(limits or QualityLimits(), timeframe))
     opening = week_open(measures.rows, timeframe)
     warnings = tuple(filter(None, [opening.warning()]))

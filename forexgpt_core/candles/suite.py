@@ -156,6 +156,34 @@ _ROW_LAWS = (
         bad=lambda terms: pl.col("ohlc_margin") < 0,
     ),
     _Law(
+        name="volume_counts",
+        column="volume",
+        wanted="be 0 or more where it is given",
+        share="impossible",
+        bad=lambda terms: ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)),
+    ),
+    _Law(
+        name="ask_possible",
+        column="ask",
+        wanted="be above 0 and satisfy ask_low <= ask_open, ask_close <= ask_high where it is given",
+        share="impossible",
+        bad=lambda terms: pl.col("ask_impossible"),
+    ),
+    _Law(
+        name="ask_above_bid",
+        column="ask",
+        wanted="not lie below the bid (are the two exchanged?)",
+        share="crossed",
+        bad=lambda terms: pl.col("narrowest_spread") < 0,
+    ),
+    _Law(
+        name="ask_near_bid",
+        column="ask",
+        wanted="stand close above the bid, log(ask / bid) below {spike:.3g} (are both in the same unit?)",
+        share="impossible",
+        bad=lambda terms: pl.col("widest_spread") > terms.spike,
+    ),
+    _Law(
         name="times_unique",
         column="ts_utc",
         wanted="be unique",
@@ -184,8 +212,23 @@ _ROW_LAWS = (
         least=True,
         bad=lambda terms: pl.col("outside_week"),
     ),
+    _Law(
+        name="not_in_future",
+        column="ts_utc",
+        wanted="lie in the past, up to the bar's close (is the year right, and this machine's clock?)",
+        share="future",
+        least=True,
+        bad=lambda terms: pl.col("in_future"),
+    ),
     _bounded_move("few_spikes", "spike", lambda terms: terms.spike),
     _bounded_move("no_absurd_move", "", lambda terms: terms.absurd),
+    _Law(
+        name="near_stored",
+        column="stored_move",
+        wanted="stay below {absurd:.3g}, as |log(close / close of the nearest stored bar)| (is it this pair, in this"
+        " unit? if what is stored is wrong, remove its table from the lake first)",
+        bad=lambda terms: pl.col("stored_move") > terms.absurd,
+    ),
 )
 _GAPS = _Law(
     name="few_gaps",
@@ -194,13 +237,20 @@ _GAPS = _Law(
     share="gap",
     least=True,
 )
+_CONNECTED = _Law(
+    name="bars_connected",
+    column="bars",
+    wanted="follow each other without a hole (is the timeframe right?)",
+    share="lone",
+    least=True,
+)
 _FRESH = _Law(
     name="fresh",
     column="bars",
     wanted="be present up to the clock",
 )
 
-EXPECTATIONS: tuple[str, ...] = tuple(law.name for law in (*_COLUMN_LAWS, *_ROW_LAWS, _GAPS, _FRESH))
+EXPECTATIONS: tuple[str, ...] = tuple(law.name for law in (*_COLUMN_LAWS, *_ROW_LAWS, _GAPS, _CONNECTED, _FRESH))
 """Names of all expectations, in the order in which failures are reported."""
 
 
@@ -225,11 +275,12 @@ def judge_rows(measures: Measures, terms: Terms) -> tuple[Failure, ...]:
     rows, months = measures.rows, measures.months
     expected, missing, stale = int(months["expected"].sum()), int(months["missing"].sum()), measures.stale_bars
     counts = {**{law.name: 0 for law in _COLUMN_LAWS}, **_offenders(rows, terms), _GAPS.name: missing}
+    counts[_CONNECTED.name] = measures.holes
     asked = {law: law.tolerated(terms, rows.height) for law in (*_COLUMN_LAWS, *_ROW_LAWS)}
-    asked[_GAPS] = _GAPS.tolerated(terms, expected)
+    asked |= {_GAPS: _GAPS.tolerated(terms, expected), _CONNECTED: _CONNECTED.tolerated(terms, measures.steps)}
     if stale is not None and terms.max_stale_bars is not None:
         counts[_FRESH.name], asked[_FRESH] = stale, float(terms.max_stale_bars)
-    of = {_GAPS: expected, _FRESH: (stale or 0) + rows.height}
+    of = {_GAPS: expected, _CONNECTED: measures.steps, _FRESH: (stale or 0) + rows.height}
     return tuple(
         _failure(law, counts[law.name], of.get(law, rows.height), terms, asked[law], _examples(law, measures, terms))
         for law in _broken(counts, asked, terms)
@@ -260,9 +311,10 @@ def _place(row: dict[str, Any]) -> str:
 
 
 def _value(row: dict[str, Any], column: str) -> str:
-    if column in (*PRICES, "move"):
+    if column in (*PRICES, "volume", "move", "stored_move"):
         return f"{column} {row[column]}"
-    return " ".join(f"{name} {row[name]}" for name in PRICES) if column == "bar" else ""
+    shown = {"bar": PRICES, "ask": (*ASK_PRICES, *PRICES)}.get(column, ())
+    return " ".join(f"{name} {row[name]}" for name in shown if name in row)
 
 
 def _failure(law: _Law, unexpected: int, of: int, terms: Terms, limit: float, examples: list[str]) -> Failure:

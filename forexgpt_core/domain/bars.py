@@ -1,5 +1,7 @@
 """Columns of a candle table and what every bar must satisfy."""
 
+from collections.abc import Collection
+
 import polars as pl
 
 from forexgpt_core.errors import BadInput
@@ -32,11 +34,33 @@ def empty_bars() -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMA)
 
 
-def possible_bar() -> pl.Expr:
-    """Return the row law: prices finite and above 0, low <= open, close <= high."""
-    finite = pl.all_horizontal([pl.col(c).is_not_null() & pl.col(c).is_finite() & (pl.col(c) > 0) for c in PRICES])
-    body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
-    return pl.col("ts_utc").is_not_null() & finite & (pl.col("low") <= body_low) & (pl.col("high") >= body_high)
+def possible_bar(columns: Collection[str] = ()) -> pl.Expr:
+    """Return the row law of a table that has these columns.
+
+    Prices are finite and above 0, low <= open, close <= high; the volume is null or a finite number from 0 on; and the
+    same as of the bid holds of the ask where it is not null.
+    """
+    counted = pl.col("volume").is_null() | (pl.col("volume").is_finite() & (pl.col("volume") >= 0))
+    return pl.col("ts_utc").is_not_null() & _possible_prices(PRICES) & counted & possible_ask(columns)
+
+
+def possible_ask(columns: Collection[str]) -> pl.Expr:
+    """Return where the ask prices among these columns can be, or are not known at all."""
+    given = [name for name in ASK_PRICES if name in columns]
+    if not given:
+        return pl.lit(True)
+    unknown = pl.all_horizontal([pl.col(name).is_null() for name in given])
+    return unknown | (_possible_prices(ASK_PRICES) if len(given) == len(ASK_PRICES) else _finite(given))
+
+
+def _possible_prices(names: Collection[str]) -> pl.Expr:
+    first, high, low, last = names
+    body_low, body_high = pl.min_horizontal(first, last), pl.max_horizontal(first, last)
+    return _finite(names) & (pl.col(low) <= body_low) & (pl.col(high) >= body_high)
+
+
+def _finite(names: Collection[str]) -> pl.Expr:
+    return pl.all_horizontal([pl.col(c).is_not_null() & pl.col(c).is_finite() & (pl.col(c) > 0) for c in names])
 
 
 def require_bars(bars: pl.DataFrame) -> pl.DataFrame:
@@ -54,7 +78,7 @@ def require_bars(bars: pl.DataFrame) -> pl.DataFrame:
         raise BadInput("candles are not sorted by ts_utc")
     if bars["ts_utc"].n_unique() != bars.height:
         raise BadInput(f"candles repeat {bars.height - bars['ts_utc'].n_unique()} times; expected one bar per time")
-    bad = bars.filter(~possible_bar())
+    bad = bars.filter(~possible_bar(bars.columns))
     if bad.height:
         first = bad["ts_utc"][0]
         raise BadInput(f"{bad.height} impossible bars, first at {first}: expected 0 < low <= open, close <= high")
