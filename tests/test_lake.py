@@ -76,18 +76,22 @@ def test_a_volume_that_becomes_known_or_unknown_is_a_change(lake: Lake) -> None:
     assert lake.candles("EURUSD", H1)["volume"].null_count() == 5
 
 
-def test_ask_prices_may_come_later_and_stay_when_they_do_not_come(lake: Lake) -> None:
+def test_ask_prices_may_come_later_and_stay_beside_the_bid_they_came_with(lake: Lake) -> None:
     bars = walk(20)
     asked = bars.tail(5).with_columns(
         ask_open=pl.col("open"), ask_high=pl.col("high"), ask_low=pl.col("low"), ask_close=pl.col("close")
     )
     lake.merge_candles("EURUSD", H1, bars)
     lake.merge_candles("EURUSD", H1, asked)
-    lake.merge_candles("EURUSD", H1, bars.tail(3).with_columns(pl.col("high") + 0.001))
+    lake.merge_candles("EURUSD", H1, bars.tail(3).with_columns(pl.col("volume") + 1))
     stored = lake.candles("EURUSD", H1)
     assert stored.columns == [*SCHEMA, "ask_open", "ask_high", "ask_low", "ask_close"]
     assert stored["ask_close"].null_count() == 15
     assert stored["ask_close"].tail(5).equals(bars["close"].tail(5).alias("ask_close"))
+    lake.merge_candles("EURUSD", H1, bars.tail(2).with_columns(pl.col("high") + 0.001))
+    stored = lake.candles("EURUSD", H1)
+    assert [stored[name].null_count() for name in stored.columns[6:]] == [17] * 4
+    assert_frame_equal(stored.select(list(SCHEMA))[18:], bars.tail(2).with_columns(pl.col("high") + 0.001))
 
 
 def test_until_leaves_out_bars_that_close_later(lake: Lake) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from forexgpt_core.candles.store import ASKED, ASKED_SCHEMA, CANDLES, QUARANTINE, QUARANTINE_SCHEMA, Merged
-from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, SCHEMA, require_bars
+from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, PRICES, SCHEMA, require_bars
 from forexgpt_core.domain.clock import Timeframe, from_utc, to_utc
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
@@ -48,8 +48,9 @@ class Lake:
         """Insert new bars, replace those that differ, and return what that changed.
 
         Bars that are there already change nothing, and if nothing changes there is no new version. Two processes that
-        merge at once lose nothing. Columns that the table lacks are added; columns that `bars` lacks are kept. What a
-        bar was before it was replaced stays readable at the version before.
+        merge at once lose nothing. Columns that the table lacks are added. Ask prices that `bars` lack are kept as
+        long as the bid is the same, and become unknown with another bid: they were never quoted beside it. What a bar
+        was before it was replaced stays readable at the version before.
 
         Args:
             bars: lawful bars (see `domain.bars`), ask prices optional.
@@ -349,6 +350,10 @@ def _merge_once(address: str, wanted: pl.DataFrame) -> Merged:
         return Merged(version=_append(table, changed), inserted=inserted, revised=0)  # no file is written again
     if changed.is_empty():
         return Merged(version=int(table.version()), inserted=0, revised=0)
+    asks = [c for c in OPTIONAL_SCHEMA if c in stored.columns and c not in columns]
+    if asks:  # those quoted beside the very same bid stay
+        changed = changed.join(stored.select("ts_utc", *PRICES, *asks), on=["ts_utc", *PRICES], how="left")
+        columns = [*columns, *asks]
     merge = table.merge(
         changed.to_arrow(),
         predicate=f"new.{_MONTH} = old.{_MONTH} AND new.ts_utc = old.ts_utc",
