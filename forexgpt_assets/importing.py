@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import Source
 from forexgpt_core.domain.clock import Timeframe
@@ -17,16 +17,18 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
     """Judge and merge a file's candles and return what the lake then holds.
 
     A pair that is new gets the file's timeframe as its base timeframe. The file takes the place of the sample candles:
-    those would otherwise be merged over it by the next run of `candles`.
+    those would otherwise be merged over it by the next run of `candles`. A file that is refused changes nothing: the
+    pair keeps its settings, and one that was not in the graph does not stay there.
 
     Raises:
         BadInput: the file is missing, or the pair is worked on another timeframe.
+        RunFailed: the file was refused.
     """
     frame = Timeframe.parse(timeframe)
     if not file.is_file():
         raise BadInput(f"no such file: {file}; expected a CSV or Parquet file of candles")
     with session() as (platform, instance):
-        settings = platform.pair(symbol)
+        settings = before = platform.pair(symbol)
         if settings.timeframe != frame:
             if platform.lake.symbols("candles").count(settings.symbol):
                 raise BadInput(
@@ -36,16 +38,24 @@ def import_file(file: Path, symbol: str, timeframe: str, timezone: str) -> dict[
             settings = replace(settings, timeframe=frame.value, recipe=settings.recipe or _recipe_from(frame))
         if settings.source.kind == "sample":
             settings = replace(settings, source=Source(), hold_back_bars=0)
-        before = platform.lake.candles(settings.symbol, frame).height if _known(platform, settings.symbol, frame) else 0
+        known = platform.lake.candles(settings.symbol, frame).height if _known(platform, settings.symbol, frame) else 0
+        new = not instance.has_dynamic_partition("symbol", settings.symbol)
         platform.pairs.save(settings, by="candles import")
         key = add_symbol(instance, settings.symbol)
-        run = materialize(instance, ["candles"], key, {"candles": {"file": str(file.resolve()), "timezone": timezone}})
+        config = {"candles": {"file": str(file.resolve()), "timezone": timezone}}
+        try:
+            run = materialize(instance, ["candles"], key, config)
+        except RunFailed:
+            platform.pairs.save(before, by="candles import, refused")
+            if new:
+                instance.delete_dynamic_partition("symbol", key)
+            raise
         bars = platform.lake.candles(key, frame)
         return {
             "symbol": key,
             "timeframe": frame.value,
             "bars": bars.height,
-            "new_bars": bars.height - before,
+            "new_bars": bars.height - known,
             "first_utc": bars["ts_utc"][0],
             "last_utc": bars["ts_utc"][-1],
             "lake_version": platform.lake.candles_version(key, frame),

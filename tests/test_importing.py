@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from forexgpt_assets.importing import import_file
-from forexgpt_assets.runs import materialize, session
+from forexgpt_assets.runs import RunFailed, materialize, session
+from forexgpt_core.deployment.symbol_settings import default_settings
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 
 
@@ -50,3 +51,17 @@ def test_a_new_pair_is_worked_on_the_timeframe_of_its_file(
         assert (settings.timeframe, settings.recipe) == (timeframe.value, {"timeframes": recipe})
         materialize(instance, ["features"], "GBPUSD")
         assert platform.pin(settings).features == 0
+
+
+def test_a_refused_file_leaves_the_pair_as_it_was(home: Path, tmp_path: Path) -> None:
+    file = candle_file(tmp_path, Timeframe.M15, 400)
+    pl.read_parquet(file).with_columns(low=pl.col("high") * 2).write_parquet(file)
+    for pair in ("EURUSD", "GBPUSD"):
+        with pytest.raises(RunFailed, match="refused, nothing was merged"):
+            import_file(file, pair, "M15", "")
+    with session() as (platform, instance):
+        assert [platform.pair(pair) for pair in ("EURUSD", "GBPUSD")] == [
+            default_settings(pair) for pair in ("EURUSD", "GBPUSD")
+        ]
+        assert not instance.get_dynamic_partitions("symbol")
+        assert not platform.lake.symbols("candles")
