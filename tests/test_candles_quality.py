@@ -93,6 +93,9 @@ BROKEN = {
     "few_gaps": pl.concat([BASE.head(40), BASE.tail(50)]),
     "few_spikes": BASE.with_columns(at(50, pl.col("high") * 1.08, "high")),
     "no_absurd_move": BASE.with_columns(at(50, pl.col("high") * 10, "high")),
+    "opens_follow_closes": BASE.with_columns(
+        close=pl.col("close").shift().fill_null(1.1), high=pl.col("high") * 1.01, low=pl.col("low") * 0.99
+    ),
     "bars_connected": BASE.gather_every(4),
     "some_rows": empty_bars(),
     "columns_complete": BASE.drop("low", "close"),

@@ -20,8 +20,9 @@ class Measures:
 
     Attributes:
         rows: the raw rows in their own order, NaN prices as null, with `repeated`, `backwards`, `ohlc_margin`,
-            `outside_week`, `seconds_off_grid`, `move`, `stored_move` (from the nearest stored bar), `ask_impossible`,
-            `narrowest_spread`, `widest_spread` and `in_future`; null where a row does not let itself be measured.
+            `outside_week`, `seconds_off_grid`, `move`, `turned`, `stored_move` (from the nearest stored bar),
+            `ask_impossible`, `narrowest_spread`, `widest_spread` and `in_future`; null where a row does not let itself
+            be measured.
         months: `month, rows, expected, missing, stale_bars`, one row per month.
         stale_bars: closed bars lacking at the end, None without a clock.
         steps: from one bar to the next; `holes` of them skip bars.
@@ -80,7 +81,7 @@ def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         _repeated(raw["ts_utc"]),
         *placed.get_columns(),
-        _moves(rows),
+        *_moves(rows).get_columns(),
         backwards=pl.col("ts_utc") < pl.col("ts_utc").forward_fill().shift(),
         ohlc_margin=pl.when(given).then(pl.min_horizontal(above, below)),
         ask_impossible=~possible_ask(raw.columns),
@@ -134,19 +135,23 @@ def _on_all_rows(measured: pl.DataFrame, given: pl.Series) -> pl.DataFrame:
     return measured.select(pl.all().gather(position))
 
 
-def _moves(rows: pl.DataFrame) -> pl.Series:
-    """Return the larger of each bar's range and its close-to-close move, among possible bars in time order."""
+def _moves(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return, among possible bars in time order, the larger of each bar's range and its close-to-close move as `move`.
+
+    A bar opens about where the one before closed; where its close is nearer to the open before, it is `turned`.
+    """
     possible = rows.select(possible_bar(rows.columns)).to_series()
-    bars = rows.filter(possible).select("ts_utc", "high", "low", "close")
+    bars = rows.filter(possible).select("ts_utc", *PRICES)
     ordered = bars["ts_utc"].is_sorted()
     if not ordered:
         bars = bars.with_row_index("row").sort("ts_utc", maintain_order=True)
     step = pl.col("close") / pl.col("close").shift()
     ratio = pl.max_horizontal(step, 1 / step, pl.col("high") / pl.col("low"))
-    moves = bars.with_columns(move=ratio.log())
+    turned = (pl.col("close") - pl.col("open").shift()).abs() < (pl.col("open") - pl.col("close").shift()).abs()
+    moves = bars.with_columns(move=ratio.log(), turned=turned)
     if not ordered:
         moves = moves.sort("row")
-    return _on_all_rows(moves.select("move"), possible).to_series()
+    return _on_all_rows(moves.select("move", "turned"), possible)
 
 
 def _present(found: Places, timeframe: Timeframe) -> Ints:

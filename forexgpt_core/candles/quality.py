@@ -26,6 +26,8 @@ class QualityLimits:
         outside_week_share: of rows; stub bars at the weekly close are common and the cleaning drops them.
         crossed_share: of rows whose ask lies below the bid, which happens for moments.
         future_share: of rows that close later than the clock shows; one bar may still be forming.
+        turned_share: of rows that close nearer to the open before than they open to the close before, as nearly all do
+            where open and close are exchanged (real feeds: 0 to 8 %).
         gap_share: of the bars expected on ordinary trading days.
         lone_share: of steps from one bar to the next that skip bars, which all do where the timeframe is wrong.
         least_rows: rows there must be; 0 where having nothing new is no fault.
@@ -46,6 +48,7 @@ class QualityLimits:
     outside_week_share: float = 0.005
     crossed_share: float = 0.01
     future_share: float = 0.001
+    turned_share: float = 0.7
     gap_share: float = 0.05
     lone_share: float = 0.9
     least_rows: int = 1

@@ -76,6 +76,7 @@ class _Law:
             it bounds the number of offenders.
         share: name of the share of rows tolerated; "" for none.
         least: whether Terms.least_bars are tolerated in any case.
+        few: so many are tolerated in any case.
         bad: finds the offending rows.
     """
 
@@ -85,11 +86,12 @@ class _Law:
     expect: Callable[[Any, float, Terms], Any] | None = None
     share: str = ""
     least: bool = False
+    few: int = 0
     bad: Callable[[Terms], pl.Expr] | None = None
 
     def tolerated(self, terms: Terms, of: int) -> float:
         """Return how many of `of` rows may offend."""
-        return max(terms.shares.get(self.share, 0.0) * of, float(terms.least_bars if self.least else 0))
+        return max(terms.shares.get(self.share, 0.0) * of, float(terms.least_bars if self.least else self.few))
 
     def stated(self, most: float, terms: Terms) -> Expect:
         """Return how to put the law to Great Expectations."""
@@ -200,7 +202,8 @@ _ROW_LAWS = (
     _Law(
         name="on_grid",
         column="ts_utc",
-        wanted="lie on the timeframe's grid (is the timeframe right? H4, D1 and W1 bars start at 17:00 New York)",
+        wanted="lie on the timeframe's grid (is the timeframe right? H4, D1 and W1 bars start at 17:00 New"
+        " York: bring shorter bars where a server's start at other times)",
         share="off_grid",
         bad=lambda terms: pl.col("seconds_off_grid") != 0,
     ),
@@ -211,6 +214,14 @@ _ROW_LAWS = (
         share="outside_week",
         least=True,
         bad=lambda terms: pl.col("outside_week"),
+    ),
+    _Law(
+        name="opens_follow_closes",
+        column="bar",
+        wanted="open nearer to the close before than it closes to the open before (are open and close exchanged?)",
+        share="turned",
+        few=20,  # of 30 bars in a row real feeds turn up to 17
+        bad=lambda terms: pl.col("turned"),
     ),
     _Law(
         name="not_in_future",
