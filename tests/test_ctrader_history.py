@@ -1,15 +1,17 @@
 """Candle history of a cTrader account: real candles through a simulated server come back bar for bar."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+from candle_source_contract import CandleSourceContract
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -297,6 +299,18 @@ class TestSource:
         assert bars.height == 24
         assert not source.archive
         assert source.chunk is not None
+
+
+class TestContract(CandleSourceContract):
+    since_utc: ClassVar[datetime | None] = moment("2018-02-20")
+    until_utc: ClassVar[datetime | None] = moment("2018-03-21")
+    now_utc: ClassVar[datetime | None] = moment("2018-04-06 11:30")
+
+    @pytest.fixture
+    def source(self, authority: TestAuthority, hours: pl.DataFrame) -> Iterator[CTraderHistory]:
+        venue = Venue(authority, {"H1": hours}, now=self.now_utc or LATE, habits=Habits(at_most=150))
+        with venue.server.in_thread():
+            yield venue.source(timings=Timings(request_s=5.0))
 
 
 class TestFaults:

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from forexgpt_core.adapters.providers.sample import SampleSource
 from forexgpt_core.adapters.source_files.refusal import BadFile
 from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.source import CandleSource
+from forexgpt_core.domain.bars import PRICES as BID
 from forexgpt_core.domain.bars import SCHEMA
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import BadInput, UnknownName
@@ -115,6 +117,46 @@ class TestCsv(CandleSourceContract):
     @pytest.fixture
     def source(self, tmp_path: Path) -> CandleSource:
         walk(300).write_csv(tmp_path / "bars.csv")
+        return FileSource(tmp_path / "bars.csv")
+
+
+def on_clock(form: str, zone: str, ahead_hours: int = 0) -> pl.DataFrame:
+    """Return the bars with their times as text on a zone's clock."""
+    clock = pl.col("ts_utc").dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.offset_by(f"{ahead_hours}h")
+    return walk(300).with_columns(clock.dt.strftime(form).alias("ts_utc"), pl.col("volume").cast(pl.Int64))
+
+
+class TestHistDataZip(CandleSourceContract):
+    any_symbol = True
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> CandleSource:
+        text = on_clock("%Y%m%d %H%M%S", "Etc/GMT+5").write_csv(separator=";", include_header=False)
+        with zipfile.ZipFile(tmp_path / "bars.zip", "w") as packed:
+            packed.writestr("DAT_ASCII_EURUSD_H1_2018.csv", text)
+            packed.writestr("DAT_ASCII_EURUSD_H1_2018.txt", "gaps: none")
+        return FileSource(tmp_path / "bars.zip", "Etc/GMT+5")
+
+
+class TestMetaTrader(CandleSourceContract):
+    any_symbol = True
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> CandleSource:
+        table = on_clock("%Y.%m.%d\t%H:%M:%S", "America/New_York", 7)
+        rows = table.write_csv(separator="\t", include_header=False, quote_style="never")
+        header = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\n"
+        (tmp_path / "bars.csv").write_text(header + rows)
+        return FileSource(tmp_path / "bars.csv", "America/New_York+7")
+
+
+class TestBidAndAsk(CandleSourceContract):
+    any_symbol = has_ask = True
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> CandleSource:
+        quoted = walk(300).with_columns((pl.col(name) + 0.0002).alias(f"ask_{name}") for name in BID)
+        quoted.write_csv(tmp_path / "bars.csv")
         return FileSource(tmp_path / "bars.csv")
 
 

@@ -19,10 +19,10 @@ class Measures:
     """A raw table with what there is to say about it.
 
     Attributes:
-        rows: the raw rows in their own order, NaN prices as null, with `repeated`, `backwards`, `ohlc_margin`,
-            `outside_week`, `seconds_off_grid`, `move`, `turned`, `stored_move` (from the nearest stored bar),
-            `ask_impossible`, `narrowest_spread`, `widest_spread` and `in_future`; null where a row does not let itself
-            be measured.
+        rows: the raw rows in their own order, NaN prices as null, with `possible`, `repeated`, `backwards`,
+            `ohlc_margin`, `outside_week`, `seconds_off_grid`, `move`, `turned`, `stored_move` (from the nearest stored
+            bar), `ask_impossible`, `narrowest_spread`, `widest_spread` and `in_future`; null where a row does not let
+            itself be measured.
         months: `month, rows, expected, missing, stale_bars`, one row per month.
         stale_bars: closed bars lacking at the end, None without a clock.
         steps: from one bar to the next; `holes` of them skip bars.
@@ -59,7 +59,7 @@ def measure(
     times = raw["ts_utc"].drop_nulls().to_numpy().astype("datetime64[us]")
     found = places(times)
     placed = _placed(found, timeframe).with_columns(in_future=_in_future(times, timeframe, closed_by_utc))
-    rows = _rows(raw, _on_all_rows(placed, given)).with_columns(_stored_moves(raw, stored))
+    rows = _rows(raw, _on_all_rows(placed, given), stored)
     present = _present(found, timeframe)
     stale = None if now_utc is None or not times.size else closed_bars_since(times.max(), to_utc(now_utc), timeframe)
     months = _months(times, present, timeframe).with_columns(stale_bars=pl.lit(stale, dtype=pl.Int64))
@@ -73,8 +73,8 @@ def measure(
     )
 
 
-def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
-    rows = raw.with_columns(pl.col(PRICES).fill_nan(None))
+def _rows(raw: pl.DataFrame, placed: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
+    rows = raw.with_columns(pl.col(PRICES).fill_nan(None)).with_columns(possible=possible_bar(raw.columns))
     given = pl.all_horizontal(pl.col(PRICES).is_not_null())
     above = pl.col("high") - pl.max_horizontal("open", "close")
     below = pl.min_horizontal("open", "close") - pl.col("low")
@@ -82,6 +82,7 @@ def _rows(raw: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
         _repeated(raw["ts_utc"]),
         *placed.get_columns(),
         *_moves(rows).get_columns(),
+        _stored_moves(rows, stored),
         backwards=pl.col("ts_utc") < pl.col("ts_utc").forward_fill().shift(),
         ohlc_margin=pl.when(given).then(pl.min_horizontal(above, below)),
         ask_impossible=~possible_ask(raw.columns),
@@ -103,15 +104,15 @@ def _in_future(times: Times, timeframe: Timeframe, closed_by_utc: datetime | Non
     return pl.Series(bar_close(times, timeframe) > to_utc(closed_by_utc), dtype=pl.Boolean)
 
 
-def _stored_moves(raw: pl.DataFrame, stored: pl.DataFrame | None) -> pl.Series:
+def _stored_moves(rows: pl.DataFrame, stored: pl.DataFrame | None) -> pl.Series:
     """Return the move of each possible bar's close from that of the nearest stored bar, be it the same one."""
-    if stored is None or stored.is_empty() or raw.is_empty():
-        return pl.Series("stored_move", [None], dtype=pl.Float64).new_from_index(0, raw.height)
-    rows = raw.with_row_index("row").filter(possible_bar(raw.columns)).select("row", "ts_utc", "close").sort("ts_utc")
+    if stored is None or stored.is_empty() or rows.is_empty():
+        return pl.Series("stored_move", [None], dtype=pl.Float64).new_from_index(0, rows.height)
+    bars = rows.with_row_index("row").filter("possible").select("row", "ts_utc", "close").sort("ts_utc")
     other = stored.select("ts_utc", stored_close="close")
-    near = rows.join_asof(other, on="ts_utc", strategy="nearest", tolerance=_NEAR)
+    near = bars.join_asof(other, on="ts_utc", strategy="nearest", tolerance=_NEAR)
     moves = near.select("row", stored_move=(pl.col("close") / pl.col("stored_close")).log().abs())
-    return raw.select(row=pl.int_range(pl.len(), dtype=pl.UInt32)).join(moves, on="row", how="left")["stored_move"]
+    return rows.select(row=pl.int_range(pl.len(), dtype=pl.UInt32)).join(moves, on="row", how="left")["stored_move"]
 
 
 def _repeated(times: pl.Series) -> pl.Series:
@@ -140,7 +141,7 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
 
     A bar opens about where the one before closed; where its close is nearer to the open before, it is `turned`.
     """
-    possible = rows.select(possible_bar(rows.columns)).to_series()
+    possible = rows["possible"]
     bars = rows.filter(possible).select("ts_utc", *PRICES)
     ordered = bars["ts_utc"].is_sorted()
     if not ordered:
@@ -211,7 +212,7 @@ def _figures(
         "rows": rows.height,
         "first_utc": first,
         "last_utc": last,
-        "impossible_bars": int(rows.select((~possible_bar(rows.columns)).sum()).item()),
+        "impossible_bars": int((~rows["possible"]).sum()),
         "repeated_times": times.size - rows["ts_utc"].drop_nulls().n_unique(),
         "outside_week_bars": int(rows["outside_week"].sum()),
         "off_grid_bars": int((rows["seconds_off_grid"] != 0).sum()),
