@@ -11,7 +11,7 @@ def reason(event: dg.DagsterEvent) -> str:
     if failure is not None and failure.description:
         return f"{step}: {failure.description}"
     error = getattr(data, "error", None)
-    while error is not None and error.cause is not None:
-        error = error.cause
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause  # what stands behind the first error of our own is its cause, and says less
     text = error.message.strip() if error is not None else event.message or "failed"
     return f"{step}: {text.split(': ', 1)[-1]}"

@@ -65,3 +65,13 @@ def test_a_refused_file_leaves_the_pair_as_it_was(home: Path, tmp_path: Path) ->
         ]
         assert not instance.get_dynamic_partitions("symbol")
         assert not platform.lake.symbols("candles")
+
+
+def test_what_cannot_be_written_is_told_in_the_words_of_the_lake(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FOREXGPT_LAKE", str(tmp_path / "file" / "lake"))
+    with pytest.raises(RunFailed, match=r"^candles: cannot (merge|look for|read) .*GBPUSD H1: ") as told:
+        import_file(candle_file(tmp_path, Timeframe.H1, 300), "GBPUSD", "H1", "")
+    assert "\n" not in str(told.value)
