@@ -1,5 +1,11 @@
 """From the command line to a provider: settings, keys, and real runs against a server on loopback."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,3 +165,60 @@ def test_the_candles_asset_stands_in_the_pool_that_both_configurations_limit() -
     for name in ("dagster.yaml", "deploy/dagster.postgres.yaml"):
         pools = yaml.safe_load((ROOT / name).read_text())["concurrency"]["pools"]
         assert pools == {"default_limit": 1, "granularity": "run"}
+
+
+def files_by_month(feed: Simulator) -> Counter[str]:
+    """Return how many of the feed's files were asked for, by year and month counted from 00."""
+    return Counter("/".join(asked.path.split("/")[3:5]) for asked in feed.asked)
+
+
+def months_ago(count: int) -> str:
+    month = NOW.year * 12 + NOW.month - 1 - count
+    return f"{month // 12:04d}/{month % 12:02d}"
+
+
+@pytest.mark.slow
+def test_a_killed_and_a_refused_download_go_on_at_the_month_where_they_stopped(tmp_path: Path) -> None:
+    year, month = (int(part) for part in months_ago(3).split("/"))
+    begin = datetime(year, month + 1, 1, tzinfo=UTC)
+    minutes = walk_bars(Timeframe.M1, begin, NOW, missing=0.03)  # with holes in every month
+    with Simulator(Dukascopy({"GBPUSD": minutes}, today=NOW.date(), fill=True)) as feed:
+        home = {"FOREXGPT_HOME": str(tmp_path / "home"), "FOREXGPT_DUKASCOPY_URL": feed.url}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("FOREXGPT_", "DAGSTER_"))} | home
+
+        def fetch(*options: str) -> subprocess.Popen[str]:
+            code = "import sys; from forexgpt_core.cli.main import main; main(sys.argv[1:])"
+            command = [sys.executable, "-c", code, "candles", "fetch", "GBPUSD", *options]
+            return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+        def asked_in_a_run() -> tuple[Counter[str], int, str]:
+            feed.asked.clear()
+            process = fetch()
+            told = process.communicate(timeout=200)[1].strip().splitlines()
+            return files_by_month(feed), process.returncode, told[-1]
+
+        killed = fetch("--provider", "dukascopy", "--start", f"{begin:%Y-%m-%d}")
+        while feed.count(f"/{months_ago(2)}/") < 5 and killed.poll() is None:
+            time.sleep(0.02)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+
+        feed.fail(403, times=1000, where=f"/{months_ago(1)}/")
+        asked, code, told = asked_in_a_run()
+        assert code == 1
+        assert asked[months_ago(3)] <= 2 < 40 < asked[months_ago(2)], "a last day again, and the month that was cut"
+        assert "HTTP 403" in told
+
+        feed.stop_failing()
+        asked, code, told = asked_in_a_run()
+        assert code == 0, told
+        assert asked[months_ago(3)] == 0
+        assert asked[months_ago(2)] <= 2 < 40 < asked[months_ago(1)]
+        asked, code, told = asked_in_a_run()
+        assert code == 0, told
+        assert sum(asked.values()) <= 2 * 25, "hours of the newest day"
+        assert set(asked) <= {months_ago(0), months_ago(1)}
+    hours = Platform(load_settings(home)).lake.candles("GBPUSD", Timeframe.H1)
+    assert hours["ts_utc"].is_between(begin, NOW).all()
+    assert hours.height > 60 * 24 * 5 / 7

@@ -85,6 +85,10 @@ class Simulator:
         """Script a fault; faults that fit are spent in the order they were given."""
         self._faults.append(Fault(kind, times, where, **more))  # type: ignore[arg-type]
 
+    def stop_failing(self) -> None:
+        """Forget the faults that are left."""
+        self._faults.clear()
+
     def count(self, where: str = "") -> int:
         """Return how many requests had `where` in their path."""
         return sum(where in asked.path for asked in self.asked)
