@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forexgpt_core.candles.cleaning import REASONS, clean
+from forexgpt_core.candles.resampling import resample
 from forexgpt_core.domain.bars import PRICES, SCHEMA, require_bars
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import BadInput
@@ -64,7 +65,6 @@ def test_lawful_bars_pass_through_unchanged_and_every_reason_is_named() -> None:
         {"volume": float("nan")},
         {"ask_low": 1.2},
         {"ask_high": 1.0},
-        {"ask_close": None},
         {"ask_open": float("nan")},
         {"ask_low": 0.0},
     ],
@@ -74,6 +74,15 @@ def test_an_impossible_bar_is_dropped_as_such(broken: dict[str, float | None]) -
     cleaned = clean(quoted.with_columns(pl.lit(v, pl.Float64).alias(k) for k, v in broken.items()), Timeframe.H1)
     assert cleaned.bars.is_empty()
     assert cleaned.dropped["impossible"] == 1 == cleaned.dropped_bars
+
+
+def test_bars_built_of_shorter_ones_of_which_some_lack_an_ask_are_no_less_possible() -> None:
+    bars = lawful(500)
+    known = pl.when(pl.int_range(pl.len()) % 5 != 0).then
+    quoted = bars.with_columns(known(pl.col(name) + 0.0002).alias(f"ask_{name}") for name in PRICES)
+    days = resample(quoted, Timeframe.H1, Timeframe.D1)
+    assert 0 < days["ask_open"].null_count() < days.height
+    assert clean(days, Timeframe.D1).dropped_bars == 0
 
 
 def test_a_bar_that_has_not_closed_is_put_aside_as_unfinished() -> None:

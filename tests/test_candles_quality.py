@@ -278,8 +278,6 @@ def test_a_few_moments_with_the_ask_below_the_bid_and_bars_without_an_ask_are_no
     for table in (bars, crossed, silent, walk(1000), walk(1000).with_columns(volume=pl.lit(None, pl.Float64))):
         verdict = judge(table, Timeframe.H1)
         assert verdict.passed, verdict.failures
-    half = bars.with_columns(at(500, None, "ask_open"))
-    assert judge(half, Timeframe.H1).figures["impossible_bars"] == 1
 
 
 def test_bars_of_the_future_fail_and_the_one_still_forming_does_not() -> None:

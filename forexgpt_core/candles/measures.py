@@ -91,11 +91,16 @@ def _rows(raw: pl.DataFrame, placed: pl.DataFrame, stored: pl.DataFrame | None) 
 
 
 def _spreads(columns: list[str]) -> dict[str, pl.Expr]:
-    """Return the narrowest and the widest of each row's spreads as log(ask / bid), null where no ask is known."""
-    pairs = [(pl.col(ask) / pl.col(bid)).log() for ask, bid in zip(ASK_PRICES, PRICES, strict=True) if ask in columns]
-    if not pairs:
+    """Return the narrowest and the widest of each row's spreads as log(ask / bid), null where no ask is known.
+
+    Where the ask of a part of a bar is not known its highest ask may well lie below the highest bid, so highs are left
+    out.
+    """
+    pairs = [(ask, bid) for ask, bid in zip(ASK_PRICES, PRICES, strict=True) if ask in columns and bid != "high"]
+    spreads = [(pl.col(ask) / pl.col(bid)).log() for ask, bid in pairs]
+    if not spreads:
         return dict.fromkeys(("narrowest_spread", "widest_spread"), pl.lit(None, dtype=pl.Float64))
-    return {"narrowest_spread": pl.min_horizontal(pairs), "widest_spread": pl.max_horizontal(pairs)}
+    return {"narrowest_spread": pl.min_horizontal(spreads), "widest_spread": pl.max_horizontal(spreads)}
 
 
 def _in_future(times: Times, timeframe: Timeframe, closed_by_utc: datetime | None) -> pl.Series:

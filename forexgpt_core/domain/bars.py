@@ -38,29 +38,31 @@ def possible_bar(columns: Collection[str] = ()) -> pl.Expr:
     """Return the row law of a table that has these columns.
 
     Prices are finite and above 0, low <= open, close <= high; the volume is null or a finite number from 0 on; and the
-    same as of the bid holds of the ask where it is not null.
+    same as of the bid holds of what is known of the ask.
     """
     counted = pl.col("volume").is_null() | (pl.col("volume").is_finite() & (pl.col("volume") >= 0))
-    return pl.col("ts_utc").is_not_null() & _possible_prices(PRICES) & counted & possible_ask(columns)
+    body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
+    bid = pl.all_horizontal([_finite(c) for c in PRICES]) & (pl.col("low") <= body_low) & (pl.col("high") >= body_high)
+    return pl.col("ts_utc").is_not_null() & bid & counted & possible_ask(columns)
 
 
 def possible_ask(columns: Collection[str]) -> pl.Expr:
-    """Return where the ask prices among these columns can be, or are not known at all."""
-    given = [name for name in ASK_PRICES if name in columns]
-    if not given:
+    """Return where the ask prices among these columns can be: each of them null or as lawful as a bid.
+
+    A bar built out of shorter ones lacks the ask of its open where the first of them does.
+    """
+    if not set(ASK_PRICES) & set(columns):
         return pl.lit(True)
-    unknown = pl.all_horizontal([pl.col(name).is_null() for name in given])
-    return unknown | (_possible_prices(ASK_PRICES) if len(given) == len(ASK_PRICES) else _finite(given))
+    known = {name: pl.col(name) if name in columns else pl.lit(None, dtype=pl.Float64) for name in ASK_PRICES}
+    first, high, low, last = known.values()
+    finite = [pl.col(name).is_null() | _finite(name) for name in known if name in columns]
+    below, above = low <= pl.min_horizontal(first, last), high >= pl.max_horizontal(first, last)
+    ordered = below.fill_null(True) & above.fill_null(True) & (low <= high).fill_null(True)
+    return pl.all_horizontal(finite) & ordered
 
 
-def _possible_prices(names: Collection[str]) -> pl.Expr:
-    first, high, low, last = names
-    body_low, body_high = pl.min_horizontal(first, last), pl.max_horizontal(first, last)
-    return _finite(names) & (pl.col(low) <= body_low) & (pl.col(high) >= body_high)
-
-
-def _finite(names: Collection[str]) -> pl.Expr:
-    return pl.all_horizontal([pl.col(c).is_not_null() & pl.col(c).is_finite() & (pl.col(c) > 0) for c in names])
+def _finite(name: str) -> pl.Expr:
+    return pl.col(name).is_not_null() & pl.col(name).is_finite() & (pl.col(name) > 0)
 
 
 def require_bars(bars: pl.DataFrame) -> pl.DataFrame:
