@@ -33,7 +33,8 @@ from forexgpt_core.adapters.providers.files import FileSource
 from forexgpt_core.adapters.providers.sample import SampleSource
 from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.candles.freshness import Freshness, freshness
-from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, day, ingest
+from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, ingest
+from forexgpt_core.candles.ranges import range_start
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.candles.spread import spread_figures
 from forexgpt_core.deployment.records import Skill
@@ -264,7 +265,7 @@ class Platform:
         nowhere = settings.source.kind == "none" and self.lake.exists("candles", settings.symbol, timeframe)
         source = None if nowhere else self.source(settings)
         terms = IngestTerms(
-            start_utc=day(settings.source.start),
+            start_utc=range_start(settings.source.start) if settings.source.start else None,
             hold_back_bars=settings.hold_back_bars,
             origin=source_name(settings),
         )
@@ -524,7 +525,7 @@ class Platform:
             return stored
         since = stored["ts_utc"][-1]
         newer = self.source(settings).fetch(settings.symbol, timeframe, since_utc=since, until_utc=None)
-        fresh = clean(newer, timeframe).bars.filter(pl.col("ts_utc") > since)
+        fresh = clean(newer, timeframe, now_utc=datetime.now(UTC)).bars.filter(pl.col("ts_utc") > since)
         return pl.concat([stored, fresh.select(stored.columns)])
 
     def alert(self, facts: Mapping[str, object]) -> None:

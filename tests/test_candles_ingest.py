@@ -15,9 +15,12 @@ from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.candles.asking import HolePolicy, slices
 from forexgpt_core.candles.ingest import Ingested, IngestTerms, Step, ingest
 from forexgpt_core.candles.quality import QualityLimits
+from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.bars import PRICES, SCHEMA, empty_bars
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.settings import load_settings
 
 H1, MONTH = Timeframe.H1, timedelta(days=31)
 START, NOW = datetime(2018, 1, 10, tzinfo=UTC), datetime(2018, 4, 12, 10, 30, tzinfo=UTC)
@@ -155,6 +158,17 @@ def test_a_refused_piece_stops_with_one_line_and_keeps_the_pieces_before_it(lake
     stored = lake.candles("EURUSD", H1)
     assert_frame_equal(stored, feed.bars.filter(pl.col("ts_utc") < datetime(2018, 3, 1, tzinfo=UTC)))
     assert done.inserted == stored.height
+
+
+def test_the_day_set_as_start_is_a_trading_day_whose_own_bar_is_fetched_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = Feed(history(first="2018-01-01", frame=Timeframe.D1))
+    monkeypatch.setattr(Platform, "source", lambda self, settings: days)
+    platform = Platform(load_settings({"FOREXGPT_HOME": str(tmp_path)}))
+    pair = SymbolSettings(symbol="EURUSD", timeframe="D1", source=Source(kind="dukascopy", start="2018-01-31"))
+    assert platform.ingest(pair, now_utc=NOW).verdict.passed
+    assert platform.lake.candles("EURUSD", Timeframe.D1)["ts_utc"][0] == datetime(2018, 1, 30, 22, tzinfo=UTC)
 
 
 def test_a_source_without_bars_is_not_ready(lake: Lake) -> None:

@@ -328,12 +328,3 @@ def _joined(name: str, first: dict[str, float | int | str], second: dict[str, fl
     if isinstance(a, str) or isinstance(b, str):
         return a if name == "first_utc" else b
     return max(a, b) if isinstance(a, float) or name.startswith("longest") or name == "stale_bars" else a + b
-
-
-def day(text: str | None) -> datetime | None:
-    """Return the beginning of a day written as YYYY-MM-DD in UTC.
-
-    >>> day("2018-01-31")
-    datetime.datetime(2018, 1, 31, 0, 0, tzinfo=datetime.timezone.utc)
-    """
-    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)

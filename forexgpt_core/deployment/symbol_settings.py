@@ -44,7 +44,8 @@ class Source(_Group):
             FOREXGPT_CTRADER_ variables).
         path: of the file, None otherwise.
         timezone: IANA zone of times in the file that carry none; None where they say it themselves.
-        start: first day wanted of a provider's history, as YYYY-MM-DD; None where the source begins by itself.
+        start: first trading day wanted of a provider's history, as YYYY-MM-DD (it opens at 17:00 New York the day
+            before); None where the source begins by itself.
     """
 
     kind: str = "none"
