@@ -12,7 +12,8 @@ from forexgpt_core.domain.bars import empty_bars, require_bars
 from forexgpt_core.domain.clock import Timeframe, bar_close, bar_open, next_opens, week_opens
 from forexgpt_core.errors import ForexGPTError
 from forexgpt_core.features.build import build_features
-from forexgpt_core.features.leaks import LeakFound, find_leaks, require_no_leaks
+from forexgpt_core.features.inputs import FeatureInputs, disturbed_bars
+from forexgpt_core.features.leaks import LeakFound, find_leaks, recipe_leaks, require_no_leaks
 from forexgpt_core.features.recipe import Recipe
 
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
@@ -97,15 +98,66 @@ def test_a_join_by_open_is_caught_on_every_base(seed: int, frame: Timeframe) -> 
     assert {leak.column for leak in leaks} == {t for t in Timeframe if t.seconds > frame.seconds}
 
 
+def at_the_end_of(candles: pl.DataFrame, higher: Timeframe) -> pl.Series:
+    """Return the next bar's close in the last row of each higher bar, and the own close elsewhere."""
+    bar = pl.Series(bar_open(candles["ts_utc"].to_numpy(), higher))
+    last = bar.ne(bar.shift(-1)).fill_null(False)
+    return candles.select(pl.when(last).then(pl.col("close").shift(-1)).otherwise("close")).to_series()
+
+
+@pytest.mark.parametrize("higher", [H4, D1, Timeframe.W1])
+@settings(deadline=None, max_examples=10)
+@given(seed=seeds, holes=st.booleans())
+def test_a_leak_in_nothing_but_the_last_row_of_higher_bars_is_caught(higher: Timeframe, seed: int, holes: bool) -> None:
+    candles = random_walk(2000, seed, Timeframe.M15)
+    if holes:
+        candles = candles.filter(pl.int_range(pl.len()) % 7 != seed % 7)
+    leaks = find_leaks(lambda c: c.select("ts_utc", leak=at_the_end_of(c, higher)), candles, seed=seed)
+    assert {leak.column for leak in leaks} == {"leak"}
+
+
+@pytest.mark.parametrize("base", [Timeframe.M1, H1])
+def test_higher_bars_joined_one_row_early_are_caught_on_every_timeframe(
+    base: Timeframe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day's bar seen one minute before it closes is wrong in one of 1,440 rows."""
+    from forexgpt_core.features import build
+
+    honest_rows = build.first_rows
+    monkeypatch.setattr(build, "first_rows", lambda higher, own: np.maximum(honest_rows(higher, own) - 1, 0))
+    frames = [t for t in (Timeframe.M30, H4, D1, Timeframe.W1) if t.seconds > base.seconds]
+    recipe = Recipe.from_document({"timeframes": list(frames), "indicators": {"true_range": {}}})
+    leaks = recipe_leaks(build_features, random_walk(20_000, 3, base), base, recipe, FeatureInputs())
+    assert {leak.column for leak in leaks} == set(recipe.columns)
+
+
+@pytest.mark.parametrize("ratio", [("close", "open"), ("high", "close"), ("ask_close", "close"), ("volume", "close")])
+def test_a_leak_in_what_a_common_factor_would_leave_alone_is_caught_by_change(ratio: tuple[str, str]) -> None:
+    candles = random_walk(300, 8)
+    rng = np.random.default_rng(9)
+    candles = candles.with_columns(
+        ask_close=pl.col("close") * pl.Series(1 + 1e-4 * rng.random(300)), volume=pl.Series(rng.random(300) + 1.0)
+    )
+    leaks = find_leaks(lambda c: c.select("ts_utc", leak=(pl.col(ratio[0]) / pl.col(ratio[1])).shift(-1)), candles)
+    assert {leak.how for leak in leaks} == {"truncation", "perturbation"}
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, frame=st.sampled_from([Timeframe.M1, Timeframe.M15, H1, D1]), bars=st.integers(20, 200))
-def test_every_cut_lies_inside_a_bar_of_the_next_longer_timeframe(seed: int, frame: Timeframe, bars: int) -> None:
+def test_cuts_lie_inside_a_bar_of_the_next_longer_timeframe_and_where_a_day_and_a_week_end(
+    seed: int, frame: Timeframe, bars: int
+) -> None:
     candles, heights = random_walk(bars, seed, frame), set()
     find_leaks(lambda c: heights.add(c.height) or c.select("ts_utc"), candles, seed=seed)
-    opens = candles["ts_utc"].to_numpy()[sorted(heights - {bars})]
+    ts = candles["ts_utc"].to_numpy()
+    opens = ts[sorted(heights - {bars})]
     longer = next(t for t in Timeframe if t.seconds > frame.seconds)
-    assert 1 <= opens.size <= 4
-    assert (bar_open(opens, longer) != opens).all()
+    assert 1 <= opens.size <= 8
+    assert (np.isin(opens, bar_open(opens, longer), invert=True)).sum() >= 1
+    for higher in (t for t in (D1, Timeframe.W1) if t.seconds > frame.seconds):
+        firsts = np.flatnonzero(np.diff(bar_open(ts, higher)).astype(np.int64)) + 1
+        assert not firsts.size or np.isin(ts[firsts], opens).any()
+        assert not firsts.size or np.isin(ts[firsts - 1], opens).any()
 
 
 def test_both_ways_and_the_first_row_are_reported_in_column_order() -> None:
@@ -160,6 +212,15 @@ def test_the_same_seed_finds_the_same_and_perturbed_bars_stay_lawful() -> None:
     half = len(seen) // 2
     assert all(a.equals(b) for a, b in zip(seen[:half], seen[half:]))
     assert bar_close(candles["ts_utc"].to_numpy(), H1).size == 200
+
+
+def test_changed_bars_stay_lawful_where_bars_have_no_wick() -> None:
+    flat = random_walk(500, 11).with_columns(
+        high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close")
+    )
+    changed = require_bars(disturbed_bars(flat, 100, np.random.default_rng(1), 0.02))
+    assert changed.head(100).equals(flat.head(100))
+    assert changed.filter(pl.col("close") == flat["close"]).height == 100
 
 
 def test_requiring_no_leaks_names_the_guilty_columns() -> None:

@@ -7,7 +7,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from forexgpt_core.domain.bars import ASK_PRICES, PRICES
 from forexgpt_core.errors import NotReady
 from forexgpt_core.features.recipe import Recipe
 
@@ -73,8 +72,15 @@ def _other_events(events: pl.DataFrame, moment: datetime) -> pl.DataFrame:
 
 
 def disturbed_bars(bars: pl.DataFrame, first: int, rng: np.random.Generator, size: float) -> pl.DataFrame:
-    """Return lawful bars with each one from row `first` on moved by a random log factor of its own."""
-    factors = np.ones(bars.height)
-    factors[first:] = np.exp(rng.normal(0.0, size, max(bars.height - first, 0)))
-    moved = [name for name in (*PRICES, *ASK_PRICES, "volume") if name in bars.columns]
-    return bars.with_columns(pl.col(name) * pl.Series(factors) for name in moved)
+    """Return lawful bars, those from row `first` on changed at random: their level, shape, spread and volume."""
+    later = max(bars.height - first, 0)
+    level, body, spread, volume = np.exp(rng.normal(0.0, size, (4, later)))
+    spread = np.maximum(spread, 1 / spread)
+    wick = np.maximum(body, 1 / body) * (1 + 1e-9)  # a hair more than the body, which rounding may lengthen
+    prices = {"open": level * body, "high": level * wick, "low": level / wick, "close": level}
+    factors = {**prices, **{f"ask_{name}": by * spread for name, by in prices.items()}, "volume": volume}
+    return bars.with_columns(
+        pl.col(name) * pl.Series(np.concatenate([np.ones(bars.height - later), by]))
+        for name, by in factors.items()
+        if name in bars.columns
+    )

@@ -1,9 +1,9 @@
 """Find feature columns that read the future, by taking the future away and by changing it.
 
 Two tests at several cuts. Truncation: build again without the bars from the cut on. Perturbation: build again with the
-prices from the cut on changed. Neither may alter one bit of a row before the cut. Other pairs and the economic calendar
-are cut and changed at the same moment. What a build brings along instead of computing it from what it is given stays
-out of sight.
+bars from the cut on changed. Neither may alter one bit of a row before the cut. Other pairs and the economic calendar
+are cut and changed at the same moment. Some cuts lie anywhere, some where a day and a week end: a higher bar joined one
+row early shows nowhere else. What a build brings along instead of computing it from what it is given stays unseen.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from forexgpt_core.domain.clock import Timeframe, bar_open
+from forexgpt_core.domain.clock import Ints, Timeframe, Times, bar_close, bar_open, slot
 from forexgpt_core.errors import ForexGPTError
 from forexgpt_core.features.inputs import FeatureInputs, disturbed_bars
 from forexgpt_core.features.recipe import Recipe
@@ -77,7 +77,8 @@ def find_leaks(
         candles: lawful bars.
         inputs: what `build` reads besides, handed to it as the second argument; None where it takes none.
         cuts: how many places to cut at, one in each equal stretch of the history, besides one near its start. Each is
-            inside a bar of the next longer timeframe, where a higher bar that has not closed shows.
+            inside a bar of the next longer timeframe, where a higher bar that has not closed shows. Others are added at
+            the last bar of a day and of a week, and at the first bar of the next.
         seed: of the places and of the changes to the prices.
     """
     rng = np.random.default_rng(seed)
@@ -103,7 +104,7 @@ def recipe_leaks(
         build: `features.build.build_features`, or what stands in its place.
     """
     warm_up = recipe.warm_up_seconds() // timeframe.seconds
-    newest = candles.tail(max(_LEAST_BARS, 2 * warm_up))
+    newest = candles.tail(max(_LEAST_BARS, 2 * max(warm_up, timeframe.per_week)))  # a week's end in the second half
     found: dict[tuple[str, How], datetime] = {}
     for part in recipe.parts(_COLUMNS_AT_ONCE):
         for leak in find_leaks(partial(_build_recipe, build, timeframe, part), newest, inputs=inputs, cuts=cuts):
@@ -156,20 +157,38 @@ def _cuts(candles: pl.DataFrame, count: int, rng: np.random.Generator) -> list[i
     n = candles.height
     if n < 2:
         return []
-    inside = _inside_longer_bars(candles)
-    edges = np.linspace(1, n, count + 1).astype(np.int64)
-    wanted = [min(_EARLY_BAR, n - 1), *(int(rng.integers(a, max(b, a + 1))) for a, b in pairwise(edges))]
-    return sorted({_nearest(inside, cut) if inside.size else min(cut, n - 1) for cut in wanted})
-
-
-def _inside_longer_bars(candles: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
     spacing = np.diff(ts).min() / np.timedelta64(1, "s")
+    inside = _inside_longer_bars(ts, spacing)
+    edges = np.linspace(1, n, count + 1).astype(np.int64)
+    wanted = [min(_EARLY_BAR, n - 1), *(int(rng.integers(a, max(b, a + 1))) for a, b in pairwise(edges))]
+    anywhere = {_nearest(inside, cut) if inside.size else min(cut, n - 1) for cut in wanted}
+    return sorted(anywhere | _where_bars_end(ts, spacing))
+
+
+def _inside_longer_bars(ts: Times, spacing: float) -> Ints:
     longer = next((frame for frame in Timeframe if frame.seconds > spacing), Timeframe.W1)
     return np.flatnonzero(bar_open(ts[1:], longer) != ts[1:]) + 1
 
 
-def _nearest(rows: np.ndarray[tuple[int], np.dtype[np.int64]], wanted: int) -> int:
+def _where_bars_end(ts: Times, spacing: float) -> set[int]:
+    """Return the last row of a day and of a week, and the row after each: the first of the second half, or the last.
+
+    Where the source lacks the last bar of most days, an end without a hole is taken before one with a hole.
+    """
+    found: set[int] = set()
+    for frame in (Timeframe.D1, Timeframe.W1):
+        first = np.flatnonzero(np.diff(slot(ts, frame))) + 1  # rows that begin another bar
+        if frame.seconds <= spacing or not first.size:
+            continue
+        ended = bar_close(bar_open(ts[first - 1], frame), frame) - ts[first - 1] == np.timedelta64(int(spacing), "s")
+        chosen = first[ended] if ended.any() else first
+        place = chosen[min(int(np.searchsorted(chosen, ts.size // 2)), chosen.size - 1)]
+        found |= {int(place) - 1, int(place)}
+    return found - {0}
+
+
+def _nearest(rows: Ints, wanted: int) -> int:
     return int(rows[np.abs(rows - wanted).argmin()])
 
 
