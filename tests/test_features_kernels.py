@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from forexgpt_core.features.kernels import (
     carry_forward,
+    fading_mean,
     fisher_transform,
     rolling_covariance,
     rolling_line,
@@ -122,9 +123,17 @@ def test_carrying_forward_ends_at_its_limit() -> None:
     np.testing.assert_array_equal(carry_forward(x[1:], 2), [1.0, 1.0, 1.0, nan, 2.0, 2.0])
 
 
-def test_smoothing_skips_what_is_undefined() -> None:
+def test_smoothing_begins_at_the_first_value() -> None:
     nan = np.nan
-    np.testing.assert_allclose(smoothed(np.array([nan, 1.0, nan, 3.0]), 0.5), [nan, 1.0, nan, 2.0])
+    np.testing.assert_allclose(smoothed(np.array([nan, 1.0, 2.0, 3.0]), 0.5), [nan, 1.0, 1.5, 2.25])
+
+
+def test_a_fading_mean_goes_on_fading_through_a_hole() -> None:
+    nan = np.nan
+    x = np.array([nan, 1.0, nan, 3.0, 4.0])
+    np.testing.assert_allclose(fading_mean(x, 0.5), [nan, 1.0, nan, 3.25 / 1.25, (0.125 + 1.5 + 4.0) / 1.625])
+    long = np.concatenate([x, np.full(20_000, nan), x])
+    np.testing.assert_array_equal(fading_mean(long, 0.5)[-5:], fading_mean(x, 0.5))
 
 
 def exact_moments(window: Floats) -> tuple[float, float, float]:

@@ -142,6 +142,19 @@ def test_a_short_memory_is_long_enough_wherever_it_begins(
     check(recipe(name, ["H1", "H4"], SHORT[name]), Timeframe.H1, candles, inputs, starts)
 
 
+@pytest.mark.parametrize("name", [name for name, one in ALL.items() if one.needs & {"volume", "ask", "pairs"}])
+def test_a_long_hole_in_volume_ask_or_another_pair_ends_all_memory_of_what_came_before(name: str) -> None:
+    """Longer than any memory, and the bars themselves go on: what came before must not come back."""
+    rows = pl.int_range(pl.len())
+    hole = rows.is_between(300, 1500)
+    candles = generated(1800, seed=12)
+    lacking = [column for column in candles.columns if column == "volume" or column.startswith("ask_")]
+    candles = candles.with_columns(pl.when(hole).then(None).otherwise(pl.col(c)).alias(c) for c in lacking)
+    others = [generated(1800, seed).filter(~hole) for seed in (13, 14)]
+    starts = [candles["ts_utc"][row] for row in (1495, 1502, 1520, 1560)]
+    check(recipe(name, ["H1"]), Timeframe.H1, *market(candles, others), starts)
+
+
 def test_a_memory_longer_than_history_reads_all_of_it() -> None:
     """The clock knows no bars before 1990, where 10,000 daily bars before these would lie."""
     candles = generated(400, seed=7)

@@ -194,16 +194,36 @@ def carry_forward(x: Floats, limit: int) -> Floats:
 
 @_compiled
 def smoothed(x: Floats, share: float) -> Floats:
-    """Return the exponential average y += share * (x - y), begun at the first value; NaN before it.
-
-    An undefined value in between leaves the average as it is, and its row undefined.
-    """
+    """Return the exponential average y += share * (x - y), begun at the first value; for x without holes."""
     out = np.full(x.size, np.nan)
     state = np.nan
     for i in range(x.size):
         if x[i] == x[i]:
             state = x[i] if state != state else state + share * (x[i] - state)
             out[i] = state
+    return out
+
+
+@_compiled
+def fading_mean(x: Floats, share: float) -> Floats:
+    """Return the exponentially weighted mean; weights fall by `share` per row and are normalised over the values there.
+
+    An undefined value has no weight and leaves its row undefined, and what came before goes on fading: after a long
+    hole the mean does not depend on whether history begins before or inside it.
+    """
+    out = np.full(x.size, np.nan)
+    total = 0.0
+    weight = 0.0
+    for i in range(x.size):
+        total *= 1 - share
+        weight *= 1 - share
+        if weight < 1e-200:  # nothing is left, and smaller numbers are slow
+            total = 0.0
+            weight = 0.0
+        if x[i] == x[i]:
+            total += share * x[i]
+            weight += share
+            out[i] = total / weight
     return out
 
 

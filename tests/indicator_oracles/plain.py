@@ -136,6 +136,16 @@ def sma(x: Series, bars: int) -> Series:
     return over(bars, mean, x)
 
 
+def faded(x: Series, share: float) -> Series:
+    """Return the mean of all values so far with weights (1 - share) to the power of their age in rows."""
+    out = []
+    for i, newest in enumerate(x):
+        weighed = [((1 - share) ** (i - j), value) for j, value in enumerate(x[: i + 1]) if value == value]
+        total = sum(weight for weight, _ in weighed)
+        out.append(sum(weight * value for weight, value in weighed) / total if newest == newest else NAN)
+    return out
+
+
 def averaged(x: Series, bars: int, share: float) -> Series:
     """Return y += share * (x - y), begun with the simple mean of the first `bars` values that exist."""
     out, seen, state = [], [], NAN

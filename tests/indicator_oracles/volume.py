@@ -9,9 +9,9 @@ from indicator_oracles.plain import (
     Quotes,
     Series,
     ago,
-    averaged,
     correlation,
     deviation,
+    faded,
     mean,
     over,
     plain,
@@ -79,7 +79,7 @@ def chaikin_money_flow(q: Quotes, bars: int) -> dict[str, Series]:
 @plain
 def accumulation_oscillator(q: Quotes, fast: int, slow: int, bars: int) -> dict[str, Series]:
     flow = [a * v for a, v in zip(_multiplier(q), q.volume)]
-    quick, calm = (averaged(flow, 1, 2 / (n + 1)) for n in (fast, slow))
+    quick, calm = (faded(flow, 2 / (n + 1)) for n in (fast, slow))
     usual = over(bars, mean, q.volume)
     return {"accumulation_oscillator": ratios([a - b for a, b in zip(quick, calm)], usual, 0.0)}
 
@@ -87,7 +87,7 @@ def accumulation_oscillator(q: Quotes, fast: int, slow: int, bars: int) -> dict[
 @plain
 def force_index(q: Quotes, bars: int) -> dict[str, Series]:
     force = [r * v for r, v in zip(q.returns, q.volume)]
-    return {"force_index": ratios(averaged(force, 1, 2 / (bars + 1)), over(bars, mean, q.volume), 0.0)}
+    return {"force_index": ratios(faded(force, 2 / (bars + 1)), over(bars, mean, q.volume), 0.0)}
 
 
 @plain

@@ -3,7 +3,7 @@
 import numpy as np
 
 from forexgpt_core.features.indicator import Bars, Columns, Family, Floats, ema_fades, share, window
-from forexgpt_core.features.kernels import rolling_moments, rolling_sum, smoothed
+from forexgpt_core.features.kernels import fading_mean, rolling_moments, rolling_sum
 
 FAMILY = Family("volume")
 
@@ -68,10 +68,10 @@ def accumulation_oscillator(b: Bars, fast: int, slow: int, bars: int) -> Columns
     """Exponential mean of `fast` less that of `slow` of the money flow, over the mean volume of `bars`; 0 without any.
 
     The flow of each bar is averaged, so unlike Chaikin's oscillator of the running sum it does not depend on where
-    history starts. A bar without volume leaves both means as they are.
+    history starts. A bar without volume has no weight in either mean.
     """
     flow = _close_location(b) * b.volume
-    apart = smoothed(flow, 2 / (fast + 1)) - smoothed(flow, 2 / (slow + 1))
+    apart = fading_mean(flow, 2 / (fast + 1)) - fading_mean(flow, 2 / (slow + 1))
     return {"accumulation_oscillator": share(apart, rolling_sum(b.volume, bars) / bars, where_none=0.0)}
 
 
@@ -79,9 +79,9 @@ def accumulation_oscillator(b: Bars, fast: int, slow: int, bars: int) -> Columns
 def force_index(b: Bars, bars: int) -> Columns:
     """Exponential mean of log return times volume, over the mean volume of `bars`; 0 without any (Elder 1993).
 
-    Elder takes the price change and leaves the volume in. A bar without volume leaves the exponential mean as it is.
+    Elder takes the price change and leaves the volume in. A bar without volume has no weight in the exponential mean.
     """
-    force = smoothed(b.log_return * b.volume, 2 / (bars + 1))
+    force = fading_mean(b.log_return * b.volume, 2 / (bars + 1))
     return {"force_index": share(force, rolling_sum(b.volume, bars) / bars, where_none=0.0)}
 
 
