@@ -3,6 +3,7 @@
 import resource
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,8 @@ def _update(lake: Lake, table: FeatureTable, wanted: Recipe) -> None:
     plan = table.plan(basis, bars)
     if plan is None:
         raise ValueError("the table is up to date already; expected something to build")
-    table.save(build_features(bars, table.timeframe, wanted, since_utc=plan.since_utc), plan, basis)
+    rows = partial(build_features, bars, table.timeframe, wanted)
+    table.save(table.build(plan, wanted, bars.height, lambda since: rows(since_utc=since)), basis)
 
 
 def _leaks(candles: pl.DataFrame, source: str) -> Measurement:

@@ -23,3 +23,7 @@ class BundleError(ForexGPTError):
 
 class StoreError(ForexGPTError):
     """The lake, the database or the registry could not be read or written."""
+
+
+class StaleVersion(StoreError):
+    """Another writer changed a table since it was read, so what was made from it is out of date; nothing was stored."""

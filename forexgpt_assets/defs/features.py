@@ -1,6 +1,8 @@
 """Features of one pair, row for row the bars they were computed from."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -12,15 +14,18 @@ from forexgpt_assets.defs.candles import candles
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.errors import StaleVersion
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.leaks import recipe_leaks
 from forexgpt_core.features.quality import judge_features, summarise_features
 from forexgpt_core.features.recipe import Recipe
-from forexgpt_core.features.table import KIND, Basis, well_covered
+from forexgpt_core.features.table import KIND, Basis, Built
 
 NO_LEAK = "features_never_see_the_future"
 LAWFUL = "features_are_lawful"
+_ATTEMPTS = 3  # two runs of one pair at once are rare, and each attempt takes as long as a run
 
 
 class FeaturesConfig(dg.Config):
@@ -66,54 +71,85 @@ def features(
     started = perf_counter()
     symbol = context.partition_key
     settings = platform.pair(symbol)
-    timeframe, recipe = Timeframe.parse(settings.timeframe), _recipe(config)
-    basis = platform.feature_basis(settings, recipe)
-    bars = platform.lake.candles(symbol, timeframe, version=basis.candles)
-    inputs = platform.feature_inputs(symbol, timeframe, basis)
-    stored = platform.feature_table(settings)
-    plan = stored.plan(basis, bars)
-    leaks = recipe_leaks(build_features, bars, timeframe, basis.recipe, inputs)
-    yield _check(NO_LEAK, [leak.line for leak in leaks], "no column changed when the future did")
-    since = None if plan is None else plan.since_utc
-    built = build_features(bars if plan else bars.head(0), timeframe, basis.recipe, inputs=inputs, since_utc=since)
-    broken = judge_features(built, may_lack=basis.recipe.may_lack) if plan else ()
-    yield _check(LAWFUL, broken, f"{built.width - 1} columns are lawful")
-    wrong = [*(leak.line for leak in leaks), *broken]
-    if wrong:
-        raise dg.Failure(f"features of {symbol} refused, nothing was stored: {'; '.join(wrong)}", allow_retries=False)
-    if plan is not None:
-        kept = well_covered(built, summarise_features(built), basis.recipe.min_coverage)[0] if since is None else built
-        version = stored.save(kept, plan, basis)
-    else:
-        version = platform.lake.version(KIND, symbol, timeframe)
-    table_ = platform.lake.read(KIND, symbol, timeframe, version=version)
-    summary = summarise_features(table_)
-    left_out = [name for name in basis.recipe.columns if name not in table_.columns]
+    made = _made(platform, settings, _recipe(config))
+    yield _check(NO_LEAK, made.leaks, "no column changed when the future did")
+    yield _check(LAWFUL, made.broken, f"{made.whole.width - 1} columns are lawful")
+    if made.version is None:
+        wrong = "; ".join([*made.leaks, *made.broken])
+        raise dg.Failure(f"features of {symbol} refused, nothing was stored: {wrong}", allow_retries=False)
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(_data_version(basis)),
+        data_version=dg.DataVersion(_data_version(made.basis)),
         metadata={
-            "dagster/row_count": table_.height,
-            "dagster/column_schema": _schema(basis.recipe, table_.columns),
-            **figures(
-                {
-                    "columns": summary.height,
-                    "left_out": len(left_out),
-                    "recipe": basis.recipe.hash12,
-                    "candles_version": basis.candles,
-                    "lake_version": version,
-                    "built_rows": built.height,
-                    "built_because": "nothing changed" if plan is None else plan.why,
-                    "first_utc": table_["ts_utc"][0],
-                    "last_utc": table_["ts_utc"][-1],
-                    "least_coverage": float(summary["finite_share"].min()),
-                    "seconds": perf_counter() - started,
-                }
-            ),
-            "left_out_columns": _left_out(left_out, basis.recipe.min_coverage),
-            "coverage_by_column": table(summary.to_dicts()),
-            "coverage": picture(_coverage(table_, f"{symbol} {timeframe}"), "feature coverage"),
+            **_metadata(made, f"{symbol} {settings.timeframe}"),
+            **figures({"seconds": perf_counter() - started}),
         },
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What a run made; `built` is None where there was nothing to do, `version` None where it was refused."""
+
+    basis: Basis
+    built: Built | None
+    whole: pl.DataFrame
+    leaks: Sequence[str]
+    broken: Sequence[str]
+    version: int | None
+
+
+def _made(platform: Platform, settings: SymbolSettings, recipe: Recipe | None) -> _Made:
+    """Build, judge and store; overtaken by another run, begin again with what that one left behind."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _made_once(platform, settings, recipe)
+        except StaleVersion:
+            continue
+    return _made_once(platform, settings, recipe)
+
+
+def _made_once(platform: Platform, settings: SymbolSettings, recipe: Recipe | None) -> _Made:
+    basis = platform.feature_basis(settings, recipe)
+    timeframe, stored = Timeframe.parse(settings.timeframe), platform.feature_table(settings)
+    bars = platform.lake.candles(settings.symbol, timeframe, version=basis.candles)
+    inputs = platform.feature_inputs(settings.symbol, timeframe, basis)
+    plan = stored.plan(basis, bars)
+    leaks = [leak.line for leak in recipe_leaks(build_features, bars, timeframe, basis.recipe, inputs)]
+    if plan is None:
+        version = platform.lake.version(KIND, settings.symbol, timeframe)
+        whole = platform.lake.read(KIND, settings.symbol, timeframe, version=version)
+        return _Made(basis=basis, built=None, whole=whole, leaks=leaks, broken=(), version=None if leaks else version)
+    rows = partial(build_features, bars, timeframe, basis.recipe, inputs=inputs)
+    built = stored.build(plan, basis.recipe, bars.height, lambda since: rows(since_utc=since))
+    whole = stored.whole(built)  # a few undefined rows are lawful in a history and would be many in one day of it
+    broken = judge_features(whole, may_lack=basis.recipe.may_lack)
+    version = None if leaks or broken else stored.save(built, basis)
+    return _Made(basis=basis, built=built, whole=whole, leaks=leaks, broken=broken, version=version)
+
+
+def _metadata(made: _Made, title: str) -> dict[str, Any]:
+    recipe, summary = made.basis.recipe, summarise_features(made.whole)
+    left_out = [name for name in recipe.columns if name not in made.whole.columns]
+    facts = {
+        "columns": summary.height,
+        "left_out": len(left_out),
+        "recipe": recipe.hash12,
+        "candles_version": made.basis.candles,
+        "lake_version": made.version,
+        "built_rows": made.built.rows.height if made.built else 0,
+        "built_because": made.built.plan.why if made.built else "nothing changed",
+        "first_utc": made.whole["ts_utc"][0],
+        "last_utc": made.whole["ts_utc"][-1],
+        "least_coverage": float(summary["finite_share"].min()),
+    }
+    return {
+        "dagster/row_count": made.whole.height,
+        "dagster/column_schema": _schema(recipe, made.whole.columns),
+        **figures(facts),
+        "left_out_columns": _left_out(left_out, recipe.min_coverage),
+        "coverage_by_column": table(summary.to_dicts()),
+        "coverage": picture(_coverage(made.whole, title), "feature coverage"),
+    }
 
 
 def _recipe(config: FeaturesConfig) -> Recipe | None:

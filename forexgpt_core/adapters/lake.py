@@ -18,7 +18,7 @@ from forexgpt_core.candles.store import ASKED, ASKED_SCHEMA, CANDLES, QUARANTINE
 from forexgpt_core.domain.bars import OPTIONAL_SCHEMA, PRICES, SCHEMA, require_bars
 from forexgpt_core.domain.clock import Timeframe, from_utc, to_utc
 from forexgpt_core.domain.instruments import normalise_symbol
-from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
+from forexgpt_core.errors import BadInput, NotReady, StaleVersion, StoreError, UnknownName
 
 PARTITIONED = frozenset({CANDLES, "features"})  # long histories; the rest is small enough for one folder
 _MONTH = "month"
@@ -152,6 +152,7 @@ class Lake:
         table: pl.DataFrame,
         *,
         metadata: Mapping[str, str] | None = None,
+        on_version: int | None = None,
     ) -> int:
         """Make `table` the whole content in one commit, columns included, and return the version.
 
@@ -159,15 +160,17 @@ class Lake:
 
         Args:
             metadata: noted in the commit, for whoever reads the table's history.
+            on_version: the newest version must still be this one, -1 for no table at all; by default it may be any.
 
         Raises:
+            StaleVersion: it is another one.
             StoreError: the lake cannot be written.
         """
         address = self._address(kind, symbol, timeframe)
         partitioned = kind in PARTITIONED and "ts_utc" in table.columns
         content = _with_month(table) if partitioned else table
         return _retried(
-            lambda: _overwrite_once(address, content, [_MONTH] if partitioned else None, metadata or {}),
+            lambda: _overwrite_once(address, content, [_MONTH] if partitioned else None, metadata or {}, on_version),
             f"replace {kind} of {symbol} {timeframe}",
         )
 
@@ -180,15 +183,18 @@ class Lake:
         since_utc: datetime,
         *,
         metadata: Mapping[str, str] | None = None,
+        on_version: int | None = None,
     ) -> int:
         """Put `rows` in the place of all rows of `since_utc` and later, in one commit, and return the version.
 
         Args:
             rows: in the columns of the table, none of them earlier than `since_utc`.
+            on_version: the newest version must still be this one; by default it may be any.
 
         Raises:
             BadInput: other columns than the table's, or an earlier row.
             NotReady: there is no table yet.
+            StaleVersion: the newest version is another one.
             StoreError: the lake cannot be written.
         """
         _table, what = self._table(kind, symbol, timeframe, None), f"extend {kind} of {symbol} {timeframe}"
@@ -197,7 +203,8 @@ class Lake:
         if early := rows.filter(pl.col("ts_utc") < since_utc).height:
             raise BadInput(f"cannot {what}: {early} rows lie before {since_utc}")
         address = self._address(kind, symbol, timeframe)
-        return _retried(lambda: _overwrite_from(address, _with_month(rows), since_utc, metadata or {}), what)
+        content = _with_month(rows)
+        return _retried(lambda: _overwrite_from(address, content, since_utc, metadata or {}, on_version), what)
 
     def read(self, kind: str, symbol: str, timeframe: Timeframe, *, version: int | None = None) -> pl.DataFrame:
         """Return a table as `replace` was given it, rows with a `ts_utc` sorted by it.
@@ -397,13 +404,18 @@ def _append(table: Any, rows: pl.DataFrame) -> int:
 
 
 def _overwrite_once(
-    address: str, content: pl.DataFrame, partition_by: list[str] | None, metadata: Mapping[str, str]
+    address: str,
+    content: pl.DataFrame,
+    partition_by: list[str] | None,
+    metadata: Mapping[str, str],
+    on_version: int | None,
 ) -> int:
     from deltalake import DeltaTable, write_deltalake
 
     if not DeltaTable.is_deltatable(address):
         return _create(address, content, partition_by, metadata)
     table = DeltaTable(address)
+    _require_version(table, on_version)
     write_deltalake(
         table,
         content.to_arrow(),
@@ -416,10 +428,13 @@ def _overwrite_once(
     return int(table.version())
 
 
-def _overwrite_from(address: str, rows: pl.DataFrame, since_utc: datetime, metadata: Mapping[str, str]) -> int:
+def _overwrite_from(
+    address: str, rows: pl.DataFrame, since_utc: datetime, metadata: Mapping[str, str], on_version: int | None
+) -> int:
     from deltalake import DeltaTable, write_deltalake
 
     table = DeltaTable(address)
+    _require_version(table, on_version)
     moment = from_utc(to_utc(since_utc))
     write_deltalake(
         table,
@@ -430,6 +445,15 @@ def _overwrite_from(address: str, rows: pl.DataFrame, since_utc: datetime, metad
         post_commithook_properties=_keep_history(),
     )
     return int(table.version())
+
+
+def _require_version(table: Any, wanted: int | None) -> None:
+    """Refuse to write over what somebody else wrote since; the commit itself then loses no race unseen."""
+    if wanted is not None and table.version() != wanted:
+        raise StaleVersion(
+            f"the table is at version {table.version()}, not at {wanted} as it was read: another run wrote it meanwhile"
+            " and nothing was stored; run this again"
+        )
 
 
 def _compact_once(table: Any) -> int:

@@ -3,17 +3,21 @@
 A row depends on bars up to its own and on nothing later, so everything before the first bar that changed still stands.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 import polars as pl
 
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.errors import NotReady, StoreError
 from forexgpt_core.features.recipe import Recipe
 
 KIND = "features"
+NO_TABLE = -1  # in place of a version
+_NOTED = {"recipe", "candles_version", "pairs", "events", "left_out"}
 
 
 class TableStore(Protocol):
@@ -48,9 +52,16 @@ class TableStore(Protocol):
         ...
 
     def replace(
-        self, kind: str, symbol: str, timeframe: Timeframe, table: pl.DataFrame, *, metadata: Mapping[str, str] | None
+        self,
+        kind: str,
+        symbol: str,
+        timeframe: Timeframe,
+        table: pl.DataFrame,
+        *,
+        metadata: Mapping[str, str] | None,
+        on_version: int | None,
     ) -> int:
-        """Make `table` the whole content."""
+        """Make `table` the whole content; raise StaleVersion where its version is no longer `on_version`."""
         ...
 
     def replace_from(
@@ -62,8 +73,9 @@ class TableStore(Protocol):
         since_utc: datetime,
         *,
         metadata: Mapping[str, str] | None,
+        on_version: int | None,
     ) -> int:
-        """Put `rows` in the place of all later ones."""
+        """Put `rows` in the place of all later ones; raise StaleVersion as `replace` does."""
         ...
 
 
@@ -104,11 +116,29 @@ class Plan:
         since_utc: open of the first row to build; None for all of them.
         columns: of the stored table, where rows are added to it.
         why: in a few words.
+        version: of the stored table that the plan is for, `NO_TABLE` where there is none.
+        left_out: how many rows have a value, by column that the stored table does without.
     """
 
     since_utc: datetime | None
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     why: str
+    version: int = NO_TABLE
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """Rows to be stored.
+
+    Attributes:
+        rows: in the columns of the table.
+        left_out: how many rows have a value, by column that has one in too few.
+    """
+
+    plan: Plan
+    rows: pl.DataFrame
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,37 +155,87 @@ class FeatureTable:
         Args:
             candles: the pair's bars at `basis.candles`.
         """
-        if not self.store.exists(KIND, self.symbol, self.timeframe):
-            return Plan(since_utc=None, columns=(), why="there is no table yet")
-        version = self.store.version(KIND, self.symbol, self.timeframe)
-        notes, wanted = self.store.notes(KIND, self.symbol, self.timeframe, version), basis.notes()
+        key = (KIND, self.symbol, self.timeframe)
+        if not self.store.exists(*key):
+            return Plan(since_utc=None, why="there is no table yet")
+        version = self.store.version(*key)
+        notes, wanted = self.store.notes(*key, version), basis.notes()
         if wanted.items() <= notes.items():
             return None
-        if "candles_version" not in notes or notes.get("recipe") != wanted["recipe"]:
-            return Plan(since_utc=None, columns=(), why="the recipe changed")
-        if notes.get("events") != wanted["events"]:
-            return Plan(since_utc=None, columns=(), why="the economic calendar changed")
-        before = {self.symbol: int(notes["candles_version"]), **_versions(notes["pairs"])}
-        changes = [self._first_change(pair, before.get(pair), now) for pair, now in basis.pairs.items()]
-        changes.append(first_change(self._bars(self.symbol, before[self.symbol]), candles))
-        found = [moment for moment in changes if moment is not None]
-        columns = self.store.columns(KIND, self.symbol, self.timeframe)
-        if not found:
-            return Plan(since_utc=candles["ts_utc"][-1], columns=columns, why="nothing changed but the versions")
-        return Plan(since_utc=min(found), columns=columns, why=f"bars changed from {min(found):%Y-%m-%d %H:%M} on")
-
-    def save(self, rows: pl.DataFrame, plan: Plan, basis: Basis) -> int:
-        """Store what a plan asked for and return the version."""
-        key = (KIND, self.symbol, self.timeframe)
+        why = _reason_for_all(notes, wanted)
+        plan = Plan(since_utc=None, why=why) if why else self._changed(notes, basis, candles)
         if plan.since_utc is None:
-            return self.store.replace(*key, rows, metadata=basis.notes())
-        return self.store.replace_from(*key, rows.select(plan.columns), plan.since_utc, metadata=basis.notes())
+            return replace(plan, version=version)
+        return replace(plan, version=version, columns=self.store.columns(*key), left_out=json.loads(notes["left_out"]))
 
-    def _first_change(self, pair: str, before: int | None, now: int) -> datetime | None:
-        if before == now:
-            return None
-        new = self._bars(pair, now)
-        return new["ts_utc"].min() if before is None else first_change(self._bars(pair, before), new)  # type: ignore[return-value]
+    def build(self, plan: Plan, recipe: Recipe, rows: int, build: Callable[[datetime | None], pl.DataFrame]) -> Built:
+        """Return what a plan asks for, without the columns that have a value in too few rows.
+
+        Which those are is settled when all rows are built, and that is done again as soon as one of them may have
+        enough. A column that is in stays in, whatever becomes of it, because models read it.
+
+        Args:
+            rows: of the whole table.
+            build: returns the recipe's columns from a moment on, None for all rows; see `build.build_features`.
+
+        Raises:
+            NotReady: no column has a value in enough rows.
+        """
+        made = build(plan.since_utc)
+        if plan.since_utc is not None:
+            known = {name: plan.left_out.get(name, 0) + n for name, n in _known(made, plan.left_out).items()}
+            enough = [name for name, n in known.items() if n >= recipe.min_coverage * rows]
+            if not enough:
+                return Built(plan=plan, rows=made.select(plan.columns), left_out=known)
+            plan = replace(plan, since_utc=None, why=f"{', '.join(enough)} may have a value in enough rows by now")
+            made = build(None)
+        counts = _known(made, [name for name in made.columns if name != "ts_utc"])
+        left_out = {name: n for name, n in counts.items() if n < recipe.min_coverage * rows}
+        if len(left_out) == len(counts):
+            raise NotReady(
+                f"no feature of {self.symbol} has a value in {recipe.min_coverage:.0%} of its {rows} rows: import more"
+                " candles, choose shorter timeframes, or lower the recipe's min_coverage"
+            )
+        return Built(plan=plan, rows=made.drop(left_out), left_out=left_out)
+
+    def whole(self, built: Built) -> pl.DataFrame:
+        """Return the table as it will be once `built` is saved."""
+        since = built.plan.since_utc
+        if since is None:
+            return built.rows
+        stored = self.store.read(KIND, self.symbol, self.timeframe, version=built.plan.version)
+        return pl.concat([stored.filter(pl.col("ts_utc") < since), built.rows])
+
+    def save(self, built: Built, basis: Basis) -> int:
+        """Store what was built and return the version.
+
+        Raises:
+            StaleVersion: another run stored the table since the plan was made; nothing was stored.
+        """
+        key, plan = (KIND, self.symbol, self.timeframe), built.plan
+        notes = {**basis.notes(), "left_out": json.dumps(dict(built.left_out), sort_keys=True)}
+        if plan.since_utc is None:
+            return self.store.replace(*key, built.rows, metadata=notes, on_version=plan.version)
+        return self.store.replace_from(*key, built.rows, plan.since_utc, metadata=notes, on_version=plan.version)
+
+    def _changed(self, notes: Mapping[str, str], basis: Basis, candles: pl.DataFrame) -> Plan:
+        """Return what to build because bars changed."""
+        before = {self.symbol: int(notes["candles_version"]), **_versions(notes["pairs"])}
+        try:
+            changes = [self._first_change(pair, before[pair], now) for pair, now in basis.pairs.items()]
+            changes.append(first_change(self._bars(self.symbol, before[self.symbol]), candles))
+        except StoreError:  # somebody removed the candles and began anew
+            return Plan(since_utc=None, why="the bars of before can no longer be read")
+        found = [moment for moment in changes if moment is not None]
+        if not found:
+            return Plan(since_utc=candles["ts_utc"][-1], why="nothing changed but the versions")
+        since = min(found)
+        if since <= candles["ts_utc"][0]:
+            return Plan(since_utc=None, why="bars changed from the first one on")
+        return Plan(since_utc=since, why=f"bars changed from {since:%Y-%m-%d %H:%M} on")
+
+    def _first_change(self, pair: str, before: int, now: int) -> datetime | None:
+        return None if before == now else first_change(self._bars(pair, before), self._bars(pair, now))
 
     def _bars(self, pair: str, version: int) -> pl.DataFrame:
         return self.store.candles(pair, self.timeframe, version=version)
@@ -175,15 +255,19 @@ def first_change(old: pl.DataFrame, new: pl.DataFrame) -> datetime | None:
     return longer["ts_utc"][rows] if longer.height > rows else None
 
 
-def well_covered(table: pl.DataFrame, summary: pl.DataFrame, least: float) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Return the table without the columns that have a value in too few rows, and the names of those.
+def _reason_for_all(notes: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Return why no stored row stands any longer, "" where some may."""
+    if not notes.keys() >= _NOTED:
+        return "an earlier release stored the table"
+    if notes["recipe"] != wanted["recipe"]:
+        return "the recipe changed"
+    return "the economic calendar changed" if notes["events"] != wanted["events"] else ""
 
-    Args:
-        summary: of the table, from `quality.summarise_features`.
-        least: share of rows that must have a value.
-    """
-    below: Sequence[str] = summary.filter(pl.col("finite_share") < least)["feature"].to_list()
-    return table.drop(below), tuple(below)
+
+def _known(table: pl.DataFrame, names: Iterable[str]) -> dict[str, int]:
+    """Return how many rows have a value, by column."""
+    counted = table.select(pl.col(name).is_finite().fill_null(False).sum().cast(pl.Int64) for name in names)
+    return dict(counted.row(0, named=True)) if counted.width else {}
 
 
 def _versions(text: str) -> dict[str, int]:
