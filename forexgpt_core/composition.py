@@ -344,7 +344,11 @@ class Platform:
         return EnsembleSource(ensemble=ensemble, symbol=symbol, timeframe=timeframe, inputs=inputs)
 
     def stored_recipe(self, settings: SymbolSettings) -> Recipe:
-        """Return the recipe that the pair's stored features were built by; see `pin`."""
+        """Return the recipe that the pair's stored features were built by; see `pin`.
+
+        Raises:
+            NotReady: there are no features, or an earlier release built them.
+        """
         return Recipe.from_json(self._feature_notes(settings)["recipe_json"])
 
     def pin(self, settings: SymbolSettings) -> DataPin:
@@ -356,9 +360,9 @@ class Platform:
         """
         timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
         notes = self._feature_notes(settings)
-        if notes.get("recipe") != recipe and notes.get("overridden") != "True":
+        if notes["recipe"] != recipe and notes.get("overridden") != "True":
             raise NotReady(
-                f"features of {settings.symbol} {timeframe} were built by the recipe {notes.get('recipe')}, the"
+                f"features of {settings.symbol} {timeframe} were built by the recipe {notes['recipe']}, the"
                 f" settings say {recipe}: run 'forexgpt features build {settings.symbol}'"
             )
         version = self.lake.version("features", settings.symbol, timeframe)
@@ -366,7 +370,13 @@ class Platform:
 
     def _feature_notes(self, settings: SymbolSettings) -> dict[str, str]:
         key = ("features", settings.symbol, Timeframe.parse(settings.timeframe))
-        return self.lake.notes(*key, self.lake.version(*key))
+        notes = self.lake.notes(*key, self.lake.version(*key))
+        if not {"recipe", "recipe_json", "candles_version"} <= notes.keys():
+            raise NotReady(
+                f"the stored features of {settings.symbol} {settings.timeframe} are an earlier release's and do not say"
+                f" what they were built from: run 'forexgpt features build {settings.symbol}'"
+            )
+        return notes
 
     def arrays(self, symbol: str, timeframe: Timeframe, pin: DataPin, horizons_bars: tuple[int, ...]) -> MarketArrays:
         """Return a pair's history exactly as it was at recorded versions.

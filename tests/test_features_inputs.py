@@ -15,7 +15,7 @@ from forexgpt_core.candles.resampling import resample
 from forexgpt_core.domain.clock import Timeframe, bar_close, next_opens, week_opens
 from forexgpt_core.domain.events import CalendarEntry, EconomicEvent, event_table
 from forexgpt_core.domain.figures import read_figures
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.features import catalogue
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.events import EventFeatures, event_columns
@@ -139,6 +139,8 @@ def test_the_calendar_is_read_at_the_close_of_each_bar() -> None:
 
 
 def test_what_a_recipe_reads_must_be_there() -> None:
+    with pytest.raises(BadInput, match="the recipe of GBPUSD names GBPUSD itself among the other pairs: leave it out"):
+        build_features(market(50, 1), H1, CROSS, inputs=FeatureInputs(symbol="GBPUSD"))
     with pytest.raises(NotReady, match=r"reads GBPUSD, of which there are no candles"):
         build_features(market(50, 1), H1, CROSS)
     calendar = Recipe.from_document({"indicators": {"event_schedule": {}}})

@@ -101,7 +101,9 @@ def test_warm_up_and_memory_are_those_of_the_slowest_indicator_of_a_timeframe() 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"rsi_bars": 3}, "unknown recipe setting 'rsi_bars'; known: timeframes, indicators"),
+        ({"rsi_bars": 3}, "names 'rsi_bars' beside its settings, as recipes of earlier releases did; name indicators"),
+        ({"timeframes": ["H1"], "rsi": True}, "names 'rsi' beside its settings"),
+        ({"rsi_span": 3}, "unknown recipe setting 'rsi_span'; known: timeframes, indicators"),
         ({"indicator": {}}, "unknown recipe setting 'indicator'; did you mean 'indicators'"),
         ({"indicators": {"rsii": {}}}, "unknown indicator 'rsii'; did you mean 'rsi'"),
         ({"indicators": {"RSI": {}}}, "unknown indicator 'RSI'; did you mean 'rsi'"),

@@ -11,9 +11,12 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.forecasts import INTERVALS, LEVELS, ForecastBatch
 from forexgpt_core.ensemble.inference import EnsembleForecaster, pool, write_ensemble_bundle
 from forexgpt_core.errors import BadInput, BundleError, NotReady
+from forexgpt_core.features.build import build_features
+from forexgpt_core.features.inputs import FeatureInputs
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.splits import Parts, SplitShares, evidence_parts
-from forexgpt_core.features.windows import market_arrays, usable
+from forexgpt_core.features.windows import Windows, market_arrays, usable
+from forexgpt_core.live.forecasting import EnsembleSource
 from forexgpt_core.models.bundle import Bundle, BundleStore
 from forexgpt_core.models.bundled import write_model_bundle
 from forexgpt_core.models.catalogue import FAMILIES, new_forecaster
@@ -210,6 +213,14 @@ class TestEnsemble:
         with pytest.raises(BundleError, match="member random_walk was trained on features of another recipe"):
             EnsembleForecaster.load(store, "EURUSD", "H1", bundle.hash12)
 
+    def test_a_bundle_of_an_earlier_release_says_to_train_again(
+        self, store: BundleStore, members: dict[str, Bundle], recalibrator: ConformalCalibrator
+    ) -> None:
+        bundle = written(store, members, recalibrator, recipe_json='{"adx":true,"rsi_bars":14,"timeframes":["H1"]}')
+        with pytest.raises(BundleError, match=rf"bundle {bundle.hash12} was trained on .* train it again") as refused:
+            EnsembleForecaster.load(store, "EURUSD", "H1", bundle.hash12)
+        assert "\n" not in str(refused.value)
+
     def test_other_weights_than_members_are_refused(
         self, store: BundleStore, members: dict[str, Bundle], recalibrator: ConformalCalibrator
     ) -> None:
@@ -228,3 +239,67 @@ class TestEnsemble:
         store.prune(keep=1, protected={ensemble.bundle.hash12})
         again = EnsembleForecaster.load(store, "EURUSD", "H1", ensemble.bundle.hash12)
         assert set(again.members) == set(FAMILIES)
+
+
+BESIDE = Recipe.from_document(
+    {
+        "timeframes": ["H1", "H4"],
+        "pairs": ["GBPUSD"],
+        "indicators": {"ohlc": {}, "cross_return": {}, "cross_z": {"bars": 8}},
+    }
+)
+
+
+def walk(bars: int, seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    ts = expected_opens(np.datetime64("2018-01-01T22", "us"), np.datetime64("2018-12-30T23", "us"), Timeframe.H1)[:bars]
+    close = 1.2 * np.exp(np.cumsum(rng.normal(0, 1e-3, bars)))
+    prices = {"open": close, "high": close * 1.001, "low": close / 1.001, "close": close, "volume": np.ones(bars)}
+    return pl.DataFrame({"ts_utc": pl.Series(ts).dt.replace_time_zone("UTC"), **prices})
+
+
+@pytest.fixture(scope="module")
+def bars() -> dict[str, pl.DataFrame]:
+    return {"EURUSD": walk(1500, 1), "GBPUSD": walk(1500, 2)}
+
+
+@pytest.fixture(scope="module")
+def stored(bars: dict[str, pl.DataFrame]) -> Windows:
+    inputs = FeatureInputs(symbol="EURUSD", pairs={"GBPUSD": bars["GBPUSD"]})
+    features = build_features(bars["EURUSD"], Timeframe.H1, BESIDE, inputs=inputs).drop("log_open_h4")
+    return usable(market_arrays("EURUSD", Timeframe.H1, bars["EURUSD"], features, HORIZONS), matured=False)
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    stored: Windows, recalibrator: ConformalCalibrator, tmp_path_factory: pytest.TempPathFactory
+) -> EnsembleForecaster:
+    own = BundleStore(tmp_path_factory.mktemp("live"))
+    parts = evidence_parts(usable(stored.arrays, matured=True), SplitShares())
+    made = {family: calibrated(own, parts, family, BESIDE) for family in ("linear", "random_walk")}
+    bundle = written(own, made, recalibrator, recipe_json=BESIDE.to_json())
+    return EnsembleForecaster.load(own, "EURUSD", "H1", bundle.hash12)
+
+
+def source(loaded: EnsembleForecaster, other: pl.DataFrame) -> EnsembleSource:
+    inputs = FeatureInputs(symbol="EURUSD", pairs={"GBPUSD": other})
+    return EnsembleSource(ensemble=loaded, symbol="EURUSD", timeframe=Timeframe.H1, inputs=inputs)
+
+
+@pytest.mark.parametrize("row", [1100, 1302, 1499])
+def test_it_forecasts_what_the_stored_features_do(
+    loaded: EnsembleForecaster, bars: dict[str, pl.DataFrame], stored: Windows, row: int
+) -> None:
+    live = source(loaded, bars["GBPUSD"]).forecast(bars["EURUSD"].head(row + 1))
+    wanted = loaded.forecast(Windows(arrays=stored.arrays, rows=np.array([row])))
+    np.testing.assert_array_equal(live.origin_utc, wanted.origin_utc)
+    np.testing.assert_allclose(live.quantiles, wanted.quantiles, rtol=1e-12)
+
+
+def test_another_pair_that_is_far_behind_is_named_and_nothing_is_forecast(
+    loaded: EnsembleForecaster, bars: dict[str, pl.DataFrame]
+) -> None:
+    behind = source(loaded, bars["GBPUSD"].head(1470))
+    line = r"feature\(s\) of EURUSD have no value at 2018-.*: cross_.*; candles of GBPUSD end at 2018-.*: fetch what"
+    with pytest.raises(NotReady, match=line):
+        behind.forecast(bars["EURUSD"])

@@ -21,6 +21,7 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.models.files import write_json
 from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.service import tidy
@@ -125,6 +126,35 @@ def test_the_data_of_a_result_are_the_candles_its_features_were_built_from(home:
     after = home.platform.pin(home.settings)
     assert after.candles > before.candles
     assert after.features > before.features
+
+
+def test_features_of_an_earlier_release_are_refused_in_one_line_and_built_again(home: Home) -> None:
+    """They noted only the hash of a recipe of another form, and the version of the candles."""
+    stored = home.platform.lake.read("features", PAIR, H1)
+    home.platform.lake.replace("features", PAIR, H1, stored, metadata={"recipe": "0f" * 6, "candles_version": "0"})
+    line = r"do not say what they were built from: run 'forexgpt features build GBPUSD'"
+    for ask in (home.platform.pin, home.platform.stored_recipe):
+        with pytest.raises(NotReady, match=line):
+            ask(home.settings)
+    with pytest.raises(RunFailed, match=line):
+        home.run("linear_model")
+    home.run("features")
+    assert home.platform.stored_recipe(home.settings) == home.platform.recipe(home.settings)
+    assert home.platform.lake.read("features", PAIR, H1).equals(stored)
+
+
+def test_a_recipe_of_one_run_is_trained_on_and_gone_after_the_next(home: Home) -> None:
+    own = home.platform.stored_recipe(home.settings)
+    other = {"timeframes": ["H1"], "indicators": {"rsi": [{"bars": 5}], "ohlc": {}}, "min_coverage": 0.2}
+    home.run("features", "linear_model", config={"features": {"recipe": other}})
+    assert home.platform.stored_recipe(home.settings) == Recipe.from_document(other)
+    names = home.platform.lake.columns("features", PAIR, H1)
+    assert "rsi_5_h1" in names
+    newest = home.platform.version(home.settings, "linear", "model")
+    assert str(home.platform.pin(home.settings)) == newest.data_version
+    home.run("features", "linear_model")
+    assert home.platform.stored_recipe(home.settings) == own
+    assert "rsi_5_h1" not in home.platform.lake.columns("features", PAIR, H1)
 
 
 def test_features_of_another_recipe_are_refused_before_anything_is_trained(home: Home) -> None:

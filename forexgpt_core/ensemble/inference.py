@@ -140,7 +140,7 @@ class EnsembleForecaster:
         """
         bundle = store.open(symbol, timeframe, KIND, hash12)
         described = cast("Mapping[str, Mapping[str, object]]", bundle.read_json("config.json").get("members", {}))
-        recipe = Recipe.from_json((bundle.path / "recipe.json").read_text(encoding="utf-8"))
+        recipe = _recipe((bundle.path / "recipe.json").read_text(encoding="utf-8"), bundle)
         recalibrator = ConformalCalibrator.load(bundle.path)
         members = {
             family: load_calibrated(store, symbol, timeframe, str(one["kind"]), str(one["hash12"]))
@@ -170,8 +170,19 @@ class EnsembleForecaster:
         return self.recalibrator.apply(pool(batches, shares))
 
 
+def _recipe(text: str, bundle: Bundle) -> Recipe:
+    """Return the recipe in a bundle, which an earlier release may have written in another form."""
+    try:
+        return Recipe.from_json(text)
+    except BadInput as error:
+        raise BundleError(
+            f"bundle {bundle.hash12} was trained on features that this release does not build: train it again, and"
+            f" deploy what comes out ({error})"
+        ) from None
+
+
 def _require_same_base(family: str, member: CalibratedModel, recipe: Recipe, horizons_bars: tuple[int, ...]) -> None:
-    if Recipe.from_json(member.model.recipe_json).hash12 != recipe.hash12:
+    if _recipe(member.model.recipe_json, member.model.bundle).hash12 != recipe.hash12:
         raise BundleError(f"member {family} was trained on features of another recipe than the ensemble's")
     if member.model.forecaster.horizons_bars != horizons_bars:
         raise BundleError(

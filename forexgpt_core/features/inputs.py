@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.features.recipe import Recipe
 
 
@@ -29,8 +29,13 @@ class FeatureInputs:
         """Refuse a recipe that reads what is not here.
 
         Raises:
+            BadInput: it names the pair itself among the other pairs.
             NotReady: another pair's candles or the calendar are missing.
         """
+        if self.symbol in recipe.pairs:
+            raise BadInput(
+                f"the recipe of {self.symbol} names {self.symbol} itself among the other pairs: leave it out"
+            )
         if missing := [pair for pair in recipe.pairs if pair not in self.pairs]:
             raise NotReady(
                 f"the recipe reads {', '.join(missing)}, of which there are no candles: import or fetch them"

@@ -30,6 +30,10 @@ DEFAULT_INDICATORS = (
 )
 MIN_COVERAGE = 0.15
 _KEYS = ("timeframes", "indicators", "pairs", "min_coverage")
+_FORMER = (  # settings of recipes that earlier releases stored
+    *("rsi_bars", "atr_bars", "macd_bars", "bollinger_bars", "adx_bars", "volatility_bars", "ewma_decay"),
+    *("ohlc", "calendar", "volatility", "rsi", "atr", "macd", "bollinger", "adx"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         order = {name: place for place, name in enumerate(_catalogue())}
-        ranked = sorted(self.choices, key=lambda c: (order[c.indicator], c.parameters, c.pairs))
+        ranked = sorted(self.choices, key=lambda c: (order[c.indicator], c.parameters, c.pairs, c.timeframes))
         object.__setattr__(self, "choices", tuple(ranked))
         names = self.columns
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -226,6 +230,11 @@ class Recipe:
         if not isinstance(document, Mapping):
             raise BadInput(f"recipe must be a mapping of settings (a JSON object), was {type(document).__name__}")
         for key in document:
+            if key in _FORMER:
+                raise BadInput(
+                    f"recipe names '{key}' beside its settings, as recipes of earlier releases did; name indicators"
+                    " under `indicators`, such as {indicators: {rsi: {bars: 14}}}"
+                )
             _require_known("recipe setting", key, _KEYS)
         frames = _timeframes("timeframes", document.get("timeframes", list(DEFAULT_TIMEFRAMES)))
         pairs = _pairs("pairs", document.get("pairs", []))
