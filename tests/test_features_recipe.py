@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forexgpt_core.cli.features import read_recipe
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.features.catalogue import indicators
@@ -163,3 +165,36 @@ def test_a_recipe_module_imports_no_indicator_until_one_is_made() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("indicators: {rsi: {bars: 5}}\nindicators: {ema: {}}", "the key 'indicators' stands there twice (line 2)"),
+        ("indicators:\n  rsi: [H1]\n  rsi: [H4]", "the key 'rsi' stands there twice (line 3): keep one"),
+        ("2018-01-01: 3", "unknown recipe setting '2018-01-01'"),
+        ("indicators: {on: {}}", "unknown indicator 'True'"),
+        ("indicators: &a\n  rsi: *a", "a value refers to itself (line 1)"),
+        ("indicators:\n\trsi: {}", "not valid YAML (line 2)"),
+        ("? [a, b]\n: 1", "not valid YAML (line 1)"),
+        ("timeframes: [2018-01-01]", "timeframes must be a list of one or more of M1"),
+        ("", "recipe must be a mapping of settings"),
+        ("\xff", "cannot read a recipe from"),
+    ],
+)
+def test_a_recipe_file_that_says_something_else_is_one_clear_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput) as refused:
+        read_recipe(str(path))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_recipe_file_may_be_yaml_or_json_and_repeat_keys_in_different_places(tmp_path: Path) -> None:
+    path = tmp_path / "recipe"
+    path.write_text("indicators:\n  rsi: [{bars: 5}, {bars: 6}]\n  ema: {bars: 5}\n")
+    recipe = read_recipe(str(path))
+    assert [c.indicator for c in recipe.choices] == ["rsi", "rsi", "ema"]
+    path.write_text(recipe.to_json())
+    assert read_recipe(str(path)) == recipe

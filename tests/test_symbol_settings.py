@@ -122,9 +122,10 @@ def test_money_of_yen_pairs_is_in_yen() -> None:
         ("symbol: EURUSD\nguard: {event_minute_before: 5}", "did you mean 'event_minutes_before'?"),
         ("costs: {}", "symbol settings must have the setting 'symbol'"),
         ("[]", "symbol settings must be a mapping of settings"),
-        ("a: [", "symbol settings are not valid YAML (line"),
+        ("a: [", "symbol settings: not valid YAML (line"),
+        ("symbol: EURUSD\ncash: 5\ncash: 6", "symbol settings: the key 'cash' stands there twice (line 3): keep one"),
         ("", "symbol settings must be a mapping of settings, was None"),
-        ("!!python/object/apply:os.system ['true']", "symbol settings are not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "symbol settings: not valid YAML"),
     ],
 )
 def test_refusals_are_one_line_that_says_what_to_write(text: str, message: str) -> None:

@@ -1,14 +1,13 @@
 """`forexgpt features list|info|leaks`: the indicators, what is stored, and whether a recipe sees the future."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say
 from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.documents import read_yaml
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import BadInput
 from forexgpt_core.features.recipe import Recipe
@@ -96,8 +95,7 @@ def read_recipe(file: str) -> Recipe:
     """
     path = Path(file)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise BadInput(f"cannot read a recipe from {path}: {reason}") from None
-    return Recipe.from_document(json.loads(json.dumps(document, default=str)))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read a recipe from {path}: {getattr(error, 'strerror', None) or error}") from None
+    return Recipe.from_document(read_yaml(text, f"recipe {path}"))  # JSON is YAML too

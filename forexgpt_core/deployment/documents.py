@@ -9,12 +9,51 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
+import yaml
+
 from forexgpt_core.errors import BadInput
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+
+
+def read_yaml(text: str, name: str) -> object:
+    """Return a YAML (or JSON) document; a key that stands there twice is refused, as one of the two would be lost.
+
+    Args:
+        name: what the document is, for error texts.
+
+    Raises:
+        BadInput: it is no YAML, a key repeats, or a value refers to itself.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _require_single_keys(node, name, ())
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        at = "" if line is None else f" (line {line + 1})"
+        raise BadInput(f"{name}: not valid YAML{at}: {getattr(error, 'problem', None) or error}") from None
+
+
+def _require_single_keys(node: yaml.Node | None, name: str, above: tuple[yaml.Node | None, ...]) -> None:
+    if node is not None and node in above:
+        raise BadInput(f"{name}: a value refers to itself (line {node.start_mark.line + 1})")
+    within = (*above, node)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise BadInput(
+                    f"{name}: the key '{key.value}' stands there twice (line {key.start_mark.line + 1}): keep one"
+                )
+            seen.add(str(key.value))
+            _require_single_keys(value, name, within)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _require_single_keys(value, name, within)
 
 
 def build(cls: type[T], document: object, name: str, path: str = "") -> T:

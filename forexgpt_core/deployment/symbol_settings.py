@@ -8,7 +8,7 @@ from datetime import date
 
 import yaml
 
-from forexgpt_core.deployment.documents import build, document_of, plain, suggestion
+from forexgpt_core.deployment.documents import build, document_of, plain, read_yaml, suggestion
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS, instrument
@@ -175,13 +175,7 @@ class SymbolSettings:
         Raises:
             BadInput: not YAML, an unknown key, a wrong type, or an unlawful value.
         """
-        try:
-            document = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", None)
-            at = "" if line is None else f" (line {line + 1})"
-            raise BadInput(f"symbol settings are not valid YAML{at}: {getattr(error, 'problem', error)}") from None
-        return cls.from_document(document)
+        return cls.from_document(read_yaml(text, "symbol settings"))
 
 
 def default_settings(symbol: str) -> SymbolSettings:

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -102,8 +103,7 @@ class Recipe:
         order = {name: place for place, name in enumerate(_catalogue())}
         ranked = sorted(self.choices, key=lambda c: (order[c.indicator], c.parameters, c.pairs, c.timeframes))
         object.__setattr__(self, "choices", tuple(ranked))
-        names = self.columns
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(self.columns).items() if times > 1):
             raise BadInput(
                 f"recipe builds the column '{twice[0]}' twice; name each indicator once per set of parameters"
             )
