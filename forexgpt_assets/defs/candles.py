@@ -74,6 +74,7 @@ def candles(
         metadata={
             "dagster/row_count": bars.height,
             "dagster/column_schema": column_schema(bars.schema, MEANINGS, _GIVEN),
+            "price": picture(_price(bars, report.holes, f"{symbol} {timeframe}"), "price with gaps"),
             **figures(
                 {
                     "first_utc": bars["ts_utc"][0],
@@ -85,7 +86,6 @@ def candles(
             ),
             "gaps_by_cause": table(_holes(report.holes)),
             "oddities": table(report.examples.to_dicts()),
-            "price": picture(_price(bars, report.holes, f"{symbol} {timeframe}"), "price with gaps"),
         },
     )
 

@@ -145,10 +145,10 @@ def _metadata(made: _Made, title: str) -> dict[str, Any]:
     return {
         "dagster/row_count": made.whole.height,
         "dagster/column_schema": _schema(recipe, made.whole.columns),
+        "coverage": picture(_coverage(made.whole, title), "feature coverage"),
         **figures(facts),
         "left_out_columns": _left_out(left_out, recipe.min_coverage),
         "coverage_by_column": table(summary.to_dicts()),
-        "coverage": picture(_coverage(made.whole, title), "feature coverage"),
     }
 
 
