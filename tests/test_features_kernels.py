@@ -1,7 +1,12 @@
 """The compiled windows against their formulas, and their independence of where history starts."""
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from forexgpt_core.features import kernels
 from forexgpt_core.features.kernels import (
     carry_forward,
     fading_mean,
@@ -195,3 +201,19 @@ def test_the_fisher_transform_is_its_program_and_skips_what_is_undefined() -> No
     np.testing.assert_allclose(fisher_transform(np.array([nan, 0.5, nan, -1.0])), [nan, first, nan, second])
     topped = fisher_transform(np.ones(200))
     assert topped[-1] == pytest.approx(2 * math.atanh(0.999)), "beyond 0.99 it is held at 0.999"
+
+
+def test_kernels_work_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As in a container with a read-only file system: compiled code can be kept nowhere."""
+    source = Path(kernels.__file__)
+    shutil.copy(source, tmp_path / "kernels.py")
+    (tmp_path / "__pycache__").touch()  # a file, so that not even root can put anything into that folder
+    program = "import numpy as np, kernels; print(kernels.rolling_sum(np.arange(4.0), 2).tolist())"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "HOME": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout == "[nan, 1.0, 3.0, 5.0]\n", run.stderr

@@ -24,7 +24,11 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Floats])
 
 
 def _compiled(kernel: _Kernel) -> _Kernel:
-    compiled: _Kernel = njit(cache=True, nogil=True, error_model="numpy")(kernel)
+    compiled: _Kernel
+    try:
+        compiled = njit(cache=True, nogil=True, error_model="numpy")(kernel)
+    except RuntimeError:  # neither this folder nor a home can be written: compiled anew in every process
+        compiled = njit(nogil=True, error_model="numpy")(kernel)
     return compiled
 
 
