@@ -6,7 +6,7 @@ Other packages add indicators under the entry-point group `forexgpt.indicators`:
 
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from forexgpt_core.errors import BadInput
 from forexgpt_core.features.indicator import Family, Indicator
@@ -36,9 +36,20 @@ def indicators() -> dict[str, Indicator]:
     """Return every indicator by name, in the order in which columns are built: ours, then those of other packages.
 
     Raises:
-        BadInput: two of them share a name, or an entry point is no family of indicators.
+        BadInput: two of them share a name, or an entry point cannot be loaded or is no family of indicators.
     """
-    return merged([*OWN, *(point.load() for point in sorted(entry_points(group=GROUP), key=lambda p: p.name))])
+    return merged([*OWN, *(_loaded(point) for point in sorted(entry_points(group=GROUP), key=lambda p: p.name))])
+
+
+def _loaded(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except Exception as error:  # whatever another package does when it is imported
+        package = point.dist.name if point.dist else point.module
+        raise BadInput(
+            f"the package '{package}' adds indicators by '{point.value}', which cannot be loaded"
+            f" ({type(error).__name__}: {error}): mend or uninstall it"
+        ) from error
 
 
 def merged(families: Iterable[object]) -> dict[str, Indicator]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forexgpt_core.domain.bars import ASK_PRICES, PRICES
 from forexgpt_core.domain.clock import Timeframe, Times
-from forexgpt_core.errors import BadInput
+from forexgpt_core.errors import BadInput, ForexGPTError
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -155,13 +155,36 @@ class Indicator:
         return tuple(f"{output}{end}" for end in ends for output in self.outputs)
 
     def columns(self, bars: Bars, values: Values, pairs: Sequence[str] = ()) -> Columns:
-        """Compute the columns, named as `column_names` says."""
-        if self.each_pair:
-            parts = [self.compute(bars, other=bars.others[pair], **values) for pair in pairs]
-        else:
-            parts = [self.compute(bars, **values)]
+        """Compute the columns, named as `column_names` says.
+
+        Raises:
+            BadInput: the function failed, or did not return one value per bar for each of its outputs.
+        """
+        beside: list[dict[str, Floats]] = [{"other": bars.others[pair]} for pair in pairs] if self.each_pair else [{}]
+        parts = [self._computed(bars, {**values, **one}) for one in beside]
         arrays = [part[output] for part in parts for output in self.outputs]
         return dict(zip(self.column_names(values, pairs), arrays, strict=True))
+
+    def _computed(self, bars: Bars, arguments: Mapping[str, object]) -> Columns:
+        try:
+            part = self.compute(bars, **arguments)
+        except ForexGPTError:
+            raise
+        except Exception as error:  # it may be another package's
+            raise BadInput(
+                f"indicator '{self.name}' failed on {len(bars)} {bars.timeframe} bars ({type(error).__name__}: {error})"
+                "; it must work on any number of bars, none included"
+            ) from error
+        for output in self.outputs:
+            if output not in part:
+                raise BadInput(f"indicator '{self.name}' did not return its column '{output}'")
+            values = part[output]
+            if values.shape != (len(bars),) or values.dtype != np.float64:
+                raise BadInput(
+                    f"indicator '{self.name}' returned {values.dtype} of shape {values.shape} for its column '{output}'"
+                    f", expected float64 of shape ({len(bars)},)"
+                )
+        return part
 
 
 Decorator = Callable[[Compute], Compute]
