@@ -19,7 +19,7 @@ from forexgpt_core.domain.clock import Timeframe, bar_close, bar_open, in_fx_wee
 from forexgpt_core.errors import BadInput
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.calendar import calendar
-from forexgpt_core.features.multi_timeframe import newest_closed, seen_from
+from forexgpt_core.features.multi_timeframe import newest_closed
 from forexgpt_core.features.recipe import Recipe
 
 Floats = NDArray[np.float64]
@@ -121,13 +121,11 @@ def test_a_higher_bar_shows_on_the_bar_that_completes_it_and_not_before(frame: T
     assert set(closes) <= set(bar_close(bar_open(candles["ts_utc"].to_numpy(), frame), frame))
 
 
-def test_positions_before_any_closed_bar_give_no_value() -> None:
+def test_before_any_closed_bar_there_is_no_position() -> None:
     base = np.array(["2018-07-01T21:00", "2018-07-02T00:00", "2018-07-02T01:00"], dtype="datetime64[us]")
     higher = np.array(["2018-07-01T21:00"], dtype="datetime64[us]")
     positions = newest_closed(base, H1, higher, H4)
     assert positions.tolist() == [-1, 0, 0], "the H4 bar of 21:00 closes with the H1 bar of 00:00"
-    np.testing.assert_array_equal(seen_from(np.array([7.0]), positions), [np.nan, 7.0, 7.0])
-    np.testing.assert_array_equal(seen_from(np.empty(0), np.array([-1, -1])), [np.nan, np.nan])
 
 
 def test_columns_on_the_base_are_those_of_talib() -> None:

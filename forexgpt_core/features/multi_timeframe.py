@@ -21,12 +21,6 @@ def newest_closed(base_open_utc: Times, base: Timeframe, higher_open_utc: Times,
     return np.asarray(np.searchsorted(closes, bar_close(base_open_utc, base), side="right") - 1, dtype=np.int64)
 
 
-def seen_from(values: Floats, positions: Ints) -> Floats:
-    """Return the higher bars' values at `positions`, NaN where there is none (-1)."""
-    padded = np.append(values, np.nan)  # position -1 is the last entry
-    return np.asarray(padded[positions])
-
-
 def first_rows(higher_close_utc: Times, base_close_utc: Times) -> Ints:
     """Return, for each higher bar, the first base row that sees it: the first to close when it has closed, or later.
 

@@ -4,7 +4,7 @@ A row depends on bars up to its own and on nothing later, so everything before t
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -187,7 +187,7 @@ class FeatureTable:
             enough = [name for name, n in known.items() if n >= recipe.min_coverage * rows]
             if not enough:
                 return Built(plan=plan, rows=made.select(plan.columns), left_out=known)
-            plan = replace(plan, since_utc=None, why=f"{', '.join(enough)} may have a value in enough rows by now")
+            plan = replace(plan, since_utc=None, why=f"{_few(enough)} may have a value in enough rows by now")
             made = build(None)
         counts = _known(made, [name for name in made.columns if name != "ts_utc"])
         left_out = {name: n for name, n in counts.items() if n < recipe.min_coverage * rows}
@@ -262,6 +262,10 @@ def _reason_for_all(notes: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     if notes["recipe"] != wanted["recipe"]:
         return "the recipe changed"
     return "the economic calendar changed" if notes["events"] != wanted["events"] else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _known(table: pl.DataFrame, names: Iterable[str]) -> dict[str, int]:
