@@ -143,6 +143,25 @@ def test_features_of_an_earlier_release_are_refused_in_one_line_and_built_again(
     assert home.platform.lake.read("features", PAIR, H1).equals(stored)
 
 
+def test_a_run_of_features_that_is_overtaken_begins_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forexgpt_assets.defs import features as stage
+
+    lake, judged, judge = home.platform.lake, [], stage.recipe_leaks
+    stored, noted = lake.read("features", PAIR, H1), {"recipe": "another", "candles_version": "0"}
+    lake.merge_candles(PAIR, H1, bars(1_510))
+
+    def while_another_run_stores(*arguments: object) -> object:
+        if not judged:
+            lake.replace("features", PAIR, H1, stored, metadata=noted)
+        judged.append(len(judged))
+        return judge(*arguments)
+
+    monkeypatch.setattr(stage, "recipe_leaks", while_another_run_stores)
+    home.run("features")
+    assert len(judged) == 2
+    assert lake.read("features", PAIR, H1).height == 1_510
+
+
 def test_a_recipe_of_one_run_is_trained_on_and_gone_after_the_next(home: Home) -> None:
     own = home.platform.stored_recipe(home.settings)
     other = {"timeframes": ["H1"], "indicators": {"rsi": [{"bars": 5}], "ohlc": {}}, "min_coverage": 0.2}
