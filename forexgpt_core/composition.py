@@ -26,6 +26,7 @@ from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.adapters.database.settings import SettingsRepository
 from forexgpt_core.adapters.database.studies import StudiesRepository, Trial
 from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
+from forexgpt_core.adapters.fold_store import FoldStore
 from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.adapters.mlflow_registry import Registry
 from forexgpt_core.adapters.providers import alpha_vantage, dukascopy, tiingo
@@ -140,6 +141,11 @@ class Platform:
         return Registry(
             self.settings.mlflow_tracking_uri, artifacts=self.settings.mlflow_artifacts, lock_folder=self.settings.work
         )
+
+    @property
+    def folds(self) -> FoldStore:
+        """Return the finished folds of walk-forward validation."""
+        return FoldStore(self.settings.work / "folds")
 
     @property
     def training(self) -> TrainingRepository:
@@ -399,15 +405,15 @@ class Platform:
         found = self.training.versions(settings.symbol, settings.timeframe, family, kind)
         if not found:
             what = kind if kind == family else f"{family} {kind.replace('_', ' ')}"
-            asset = kind if kind == family else f"{family}_{kind.removeprefix('evidence_')}"
+            asset = kind if kind == family else f"{family}_{kind}"
             raise NotReady(f"{settings.symbol} {settings.timeframe} has no {what} yet: materialize {asset}")
         return found[0]
 
     def judged_families(self, settings: SymbolSettings) -> dict[str, ModelVersion]:
         """Return, by family, the deployable calibration of each family evaluated on the current data.
 
-        What was trained again is absent until its new fit has been evaluated, so evidence and deployment always come
-        from one training.
+        What was trained again with another result is absent until its configuration has been evaluated, so evidence
+        and deployment always come from one configuration.
 
         Raises:
             NotReady: the random walk is not among them, so nothing could be compared.
@@ -415,14 +421,13 @@ class Platform:
         pin = str(self.pin(settings))
         judged = {}
         for family in settings.families:
-            kinds = ("evaluation", "evidence_calibration", "calibration")
+            kinds = ("evaluation", "calibration")
             found = [self.training.versions(settings.symbol, settings.timeframe, family, kind)[:1] for kind in kinds]
             if not all(found):
                 continue
-            (evaluation,), (evidence,), (deployable,) = found
-            same_fit = evaluation.bundle_hash == evidence.bundle_hash
-            same_training = evidence.training_run_id == deployable.training_run_id
-            if same_fit and same_training and {evaluation.data_version, deployable.data_version} == {pin}:
+            (evaluation,), (deployable,) = found
+            same_model = evaluation.parent_hash == deployable.bundle_hash
+            if same_model and {evaluation.data_version, deployable.data_version} == {pin}:
                 judged[family] = deployable
         if REFERENCE not in judged:
             raise NotReady(

@@ -24,6 +24,8 @@ from forexgpt_core.live.maturing import mature_forecasts
 from forexgpt_core.live.paper import PaperBroker
 from forexgpt_core.live.step import TickReport, flatten, replay, step
 
+FOLD_DAYS = 30  # a finished fold older than this is hardly asked for again
+
 
 @dataclass(frozen=True)
 class LiveSession:
@@ -234,4 +236,5 @@ def tidy(platform: Platform) -> dict[str, int]:
     return {
         "bundles": len(platform.bundles.prune(protected=named)),
         "forecasts": ForecastRepository(platform.database).forget(),
+        "folds": platform.folds.forget(older_than_days=FOLD_DAYS),
     }

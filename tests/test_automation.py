@@ -1,5 +1,6 @@
 """What runs by itself deploys nothing, keeps to the settings somebody saved, and retrains once per alarm."""
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from forexgpt_core.optimisation.pareto import ParetoSettings
 pytestmark = pytest.mark.xdist_group("automation")
 PAIR, SEED, BARS = "GBPUSD", 11, 1_500
 MOMENT = datetime(2024, 3, 6, 12, tzinfo=UTC)
+_numbers = itertools.count()
 
 
 class Home(NamedTuple):
@@ -90,7 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """A copy of the finished home, to be changed at will."""
-    copy = finished.with_name("copy")
+    copy = finished.with_name(f"copy{next(_numbers)}")  # MLflow keeps its connections by path
     shutil.copytree(finished, copy)
     monkeypatch.setenv("FOREXGPT_HOME", str(copy))
     monkeypatch.setenv("DAGSTER_HOME", str(copy / "dagster"))

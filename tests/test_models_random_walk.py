@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,15 @@ def test_the_time_of_day_is_worth_a_few_percent_on_real_candles() -> None:
         levels = np.array([0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975])
         loss[seasonal] = np.maximum(levels * miss, (levels - 1) * miss).mean()
     assert 0.005 < 1 - loss[True] / loss[False] < 0.06
+
+
+def test_bars_held_out_between_training_rows_teach_it_nothing(market: tuple[MarketArrays, object]) -> None:
+    windows = usable(market[0], matured=True)
+    kept = np.concatenate([np.arange(0, 400), np.arange(900, 1400)])
+    held_out = windows.rows[450:850]
+    close = market[0].close.copy()
+    close[held_out] *= np.exp(np.random.default_rng(1).normal(0, 0.05, held_out.size))
+    other = Windows(arrays=replace(market[0], close=close), rows=windows.rows)
+    fitted = [RandomWalk().fit(part.take(kept), part.take(kept[-50:]), run=RUN).walk for part in (windows, other)]
+    assert fitted[0].start_variance == fitted[1].start_variance
+    assert fitted[0].hour_factor == fitted[1].hour_factor

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 import numpy as np
@@ -21,7 +21,9 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.evaluation.walk_forward import Fold, WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.files import write_json
 from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.service import tidy
@@ -201,12 +203,38 @@ def test_a_trained_model_shows_how_far_its_validation_rows_have_moved(home: Home
 def test_a_family_trained_again_is_absent_until_it_is_evaluated(home: Home) -> None:
     assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
     home.change(family_options={"linear": {"caution": 0.0}})
-    home.run("linear_model")
-    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
-    home.run("linear_calibration")
+    home.run("linear_model", "linear_calibration")
     assert set(home.platform.judged_families(home.settings)) == {"random_walk"}
     home.run("linear_evaluation")
     assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+
+
+def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forexgpt_assets.family import evaluate
+
+    fitted: list[int] = []
+    fit = evaluate.run_fold
+
+    def until_stopped(windows: Windows, fold: Fold, *rest: Any) -> pl.DataFrame:
+        if len(fitted) == stop_at:
+            raise BadInput("stopped")
+        fitted.append(fold.number)
+        return fit(windows, fold, *rest)
+
+    monkeypatch.setattr(evaluate, "run_fold", until_stopped)
+    stop_at = 2
+    home.run("linear_evaluation")
+    assert fitted == [], "the same configuration on the same bars"
+    before = home.platform.horizon_scores(home.settings, "linear")
+    home.change(walk_forward=WalkForwardSettings(folds=3))
+    with pytest.raises(RunFailed, match="stopped"):
+        home.run("linear_evaluation")
+    assert fitted == [0, 1]
+    stop_at = 3
+    with pytest.raises(RunFailed, match="on other folds than this family; materialize random_walk_evaluation"):
+        home.run("linear_evaluation")
+    assert fitted == [0, 1, 2], "two were kept; against the walk's old folds they are not scored"
+    assert home.platform.horizon_scores(home.settings, "linear") == before
 
 
 def test_newer_candles_do_not_take_an_approval_away(home: Home) -> None:
@@ -302,7 +330,7 @@ def test_what_is_missing_is_called_by_the_asset_that_makes_it(home: Home) -> Non
     empty = default_settings("AUDUSD")
     for family, kind, asset in (
         (ENSEMBLE, ENSEMBLE, "has no ensemble yet: materialize ensemble$"),
-        ("linear", "evidence_model", "has no linear evidence model yet: materialize linear_model$"),
+        ("linear", "model", "has no linear model yet: materialize linear_model$"),
         ("linear", "evaluation", "has no linear evaluation yet: materialize linear_evaluation$"),
     ):
         with pytest.raises(NotReady, match=asset):

@@ -84,7 +84,7 @@ def test_no_label_of_a_part_reaches_past_the_first_origin_of_the_next(
     windows = usable(arrays, matured=True)
     shares = SplitShares(train=train, calibration=0.2)
     try:
-        evidence, deployed = evidence_parts(windows, shares), deployment_parts(windows, shares)
+        evidence, deployed = evidence_parts(windows, shares), deployment_parts(windows, calibration=0.2)
     except NotReady:
         return  # the purge left too few rows, which is refused and not hidden
     for parts in (
@@ -249,7 +249,7 @@ def test_embargoed_parts_lie_apart_and_start_where_they_did() -> None:
         part, later = getattr(apart, name), getattr(apart, follower)
         assert numbers[later.rows[0]] - numbers[part.rows[-1] + 24] == 48
         assert later.rows[0] == getattr(plain, follower).rows[0]
-    deployed = deployment_parts(windows, SplitShares(embargo_bars=48))
+    deployed = deployment_parts(windows, embargo_bars=48)
     assert numbers[deployed.calibration.rows[0]] - numbers[deployed.valid.rows[-1] + 24] == 48
     with pytest.raises(NotReady, match="or shorten the embargo of 900 bars"):
         evidence_parts(windows, SplitShares(embargo_bars=900))
@@ -291,9 +291,9 @@ def test_the_valid_rows_are_the_last_sixth_of_train() -> None:
 
 def test_too_short_a_history_is_not_ready_and_says_which_part() -> None:
     windows = usable(arrays_of(200), matured=True)
-    for split in (evidence_parts, deployment_parts):
+    for split in (lambda: evidence_parts(windows, SHARES), lambda: deployment_parts(windows)):
         with pytest.raises(NotReady, match=r"EURUSD H1 has 166 usable rows, which leaves \d+ for valid; at least 50"):
-            split(windows, SHARES)
+            split()
     with pytest.raises(NotReady, match="0 usable rows"):
         evidence_parts(usable(arrays_of(5, warm_up=5), matured=True), SHARES)
 

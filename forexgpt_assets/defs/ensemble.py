@@ -4,6 +4,7 @@ from dataclasses import asdict
 from time import perf_counter
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from forexgpt_assets.defs.evaluation import leaderboard
@@ -11,15 +12,15 @@ from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import REFERENCE, Platform
 from forexgpt_core.domain.clock import Timeframe, from_utc
-from forexgpt_core.domain.forecast_table import first_test_origin, from_table, to_table
+from forexgpt_core.domain.forecast_table import from_table, to_table
 
 
 @dg.asset(deps=[leaderboard], partitions_def=symbols, group_name="strategy")
 def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
     """Inverse-CRPS pool of the calibrated families, recalibrated, as the bundle a deployment names.
 
-    Weights at an origin use errors matured by then. The calibration block starts weights and recalibrator; the
-    ensemble is scored and traded on the test part.
+    Weights at an origin use errors matured by then. The first fold of the families' walk-forward starts weights and
+    recalibrator; the ensemble is scored and traded on the others.
     """
     from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
     from forexgpt_core.ensemble.inference import write_ensemble_bundle
@@ -39,7 +40,7 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
             for family, rows in stored.items()
         },
         reference=REFERENCE,
-        scored_from_utc=first_test_origin(stored[REFERENCE]),
+        scored_from_utc=_second_fold(stored[REFERENCE]),
         settings=weighting,
     )
     bundle = write_ensemble_bundle(
@@ -113,3 +114,8 @@ def ensemble(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platf
             ),
         },
     )
+
+
+def _second_fold(rows: pl.DataFrame) -> np.datetime64:
+    """Return the first origin after the fold that starts the weights."""
+    return np.datetime64(rows.filter(pl.col("fold") > 0)["ts_utc"].to_numpy().min(), "us")

@@ -1,16 +1,19 @@
 """Three assets per model family, made by one factory: a new family is one entry in the catalogue."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.family.calibrate import calibrate
-from forexgpt_assets.family.evaluate import evaluate
+from forexgpt_assets.family.evaluate import fit_fold, plan, score
 from forexgpt_assets.family.train import train
 from forexgpt_assets.family.work import Work
 from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import REFERENCE, Platform
 from forexgpt_core.models.catalogue import FAMILIES
 
+FOLD = {"forexgpt/step": "fold"}  # the executor runs no more of these at once than memory allows
 Trio = tuple[dg.AssetsDefinition, dg.AssetsDefinition, dg.AssetsDefinition]
 
 
@@ -63,19 +66,40 @@ def calibration_asset(family: str, model: dg.AssetsDefinition) -> dg.AssetsDefin
 def evaluation_asset(
     family: str, calibration: dg.AssetsDefinition, reference: dg.AssetsDefinition | None
 ) -> dg.AssetsDefinition:
-    """Return the asset that scores the evidence fit of `family`."""
+    """Return the asset that validates `family`, one step per fold: folds run side by side, and resume one by one."""
 
-    @dg.asset(
+    @dg.op(name=f"{family}_folds", ins={"ready": dg.In(dg.Nothing)}, out=dg.DynamicOut(dict))
+    def folds(
+        context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.DynamicOutput[dict[str, object]]]:
+        for number, one in enumerate(plan(Work.begin(context, platform, family))):
+            yield dg.DynamicOutput(one, mapping_key=f"fold_{number}")
+
+    @dg.op(name=f"{family}_fold", tags=FOLD)
+    def fold(
+        context: dg.OpExecutionContext, one: dict[str, object], platform: dg.ResourceParam[Platform]
+    ) -> dict[str, object]:
+        return fit_fold(Work.begin(context, platform, family), one, context.log.debug)
+
+    @dg.op(name=f"{family}_scores", out=dg.Out(dg.Nothing))
+    def scores(
+        context: dg.OpExecutionContext, fitted: list[dict[str, object]], platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.Output[None]]:
+        shown, version = score(Work.begin(context, platform, family), fitted)
+        context.set_data_version(dg.AssetKey(f"{family}_evaluation"), dg.DataVersion(version))
+        yield dg.Output(None, metadata=shown)
+
+    @dg.graph_asset(
         name=f"{family}_evaluation",
-        deps=[calibration] if reference is None else [calibration, reference],
+        ins={"ready": dg.AssetIn(calibration.key, dagster_type=dg.Nothing)}
+        | ({} if reference is None else {"reference": dg.AssetIn(reference.key, dagster_type=dg.Nothing)}),
         partitions_def=symbols,
         group_name="evaluation",
-        description=f"{family} beside the random walk on the test part: CRPS, skill with its interval, Diebold-Mariano,"
-        " coverage, direction.",
+        description=f"Walk-forward of {family}: fitted again at every fold on the bars before it, judged beside the"
+        " random walk on the bars that followed: CRPS, skill with its interval, Diebold-Mariano, coverage, direction.",
     )
-    def evaluation(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        work = Work.begin(context, platform, family)
-        return work.switched_off or evaluate(work)
+    def evaluation(**upstream: object) -> object:
+        return scores(folds(list(upstream.values())).map(fold).collect())
 
     return evaluation
 

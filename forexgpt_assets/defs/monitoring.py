@@ -3,7 +3,6 @@
 from time import perf_counter
 
 import dagster as dg
-import polars as pl
 
 from forexgpt_assets.defs.evaluation import leaderboard
 from forexgpt_assets.defs.features import features
@@ -34,8 +33,7 @@ def drift_report(context: dg.AssetExecutionContext, platform: dg.ResourceParam[P
         settings.drift.reference_bars + settings.drift.current_bars
     )
     stored = platform.lake.read(f"forecasts_{REFERENCE}", symbol, timeframe)
-    tested = stored.filter(pl.col("part") == "test")
-    forecasts, returns = from_table(tested, symbol=symbol, timeframe=str(timeframe), family=REFERENCE)
+    forecasts, returns = from_table(stored, symbol=symbol, timeframe=str(timeframe), family=REFERENCE)
     losses = (
         crps(forecasts.quantiles, returns)[:, 0] / forecasts.scale[:, 0]
     )  # in volatility units, so calm and storm compare

@@ -1,16 +1,16 @@
-"""Train a family twice: as evidence on the oldest rows, and up to now for deployment."""
+"""Train a family up to now, minus a calibration block: what a deployment uses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import dagster as dg
 
-from forexgpt_assets.family.work import SHARES, Work, span
+from forexgpt_assets.family.work import Work, span
 from forexgpt_assets.metadata import MetadataDict, figures, picture, table
 from forexgpt_core.composition import DataPin
 from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.evaluation.walk_forward import newest_parts
 from forexgpt_core.features.comparison import compare_parts, comparison_line
-from forexgpt_core.features.splits import Parts, deployment_parts, evidence_parts
+from forexgpt_core.features.splits import Parts
 from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.bundle import Bundle
 from forexgpt_core.models.catalogue import new_forecaster
@@ -19,20 +19,12 @@ from forexgpt_core.models.forecaster import FitRun, Forecaster
 _LARGEST = 10  # features shown of the comparison of train and valid
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fits:
-    """Both fits, as bundles; `forecaster` is the one for deployment."""
-
-    evidence: Bundle
-    deployment: Bundle
-    forecaster: Forecaster
-
-
 def train(work: Work, seed: int | None, debug: Callable[[str], None]) -> dg.MaterializeResult:
-    """Fit, write both bundles, and record them in the database and in MLflow."""
+    """Fit, write the bundle, and record it in the database and in MLflow."""
     seed = work.settings.seed if seed is None else seed
     pin = work.platform.pin(work.settings)
     windows = work.windows(pin, work.settings.horizons_bars)
+    parts = newest_parts(windows, work.settings.walk_forward)
     training_id = work.platform.training.start(
         symbol=work.symbol,
         timeframe=str(work.timeframe),
@@ -48,7 +40,7 @@ def train(work: Work, seed: int | None, debug: Callable[[str], None]) -> dg.Mate
         progress=lambda share, message: debug(f"{work.family} {share:.0%} {message}"),
     )
     try:
-        fits = _fit_both(work, windows, run, pin)
+        bundle, forecaster = _fit(work, parts, run, pin)
     except Exception as error:
         work.platform.training.fail(training_id, str(error))
         raise
@@ -56,28 +48,26 @@ def train(work: Work, seed: int | None, debug: Callable[[str], None]) -> dg.Mate
         work.platform.training.interrupted(training_id)
         raise
     work.platform.training.complete(training_id)
-    return _record(work, fits, windows, seed, pin, training_id)
+    shown = _record(work, bundle, forecaster, windows, seed, pin, training_id)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(bundle.hash12),
+        metadata={"dagster/row_count": len(windows), **shown, **_train_against_valid(parts)},
+    )
 
 
 def _options(work: Work) -> dict[str, object]:
     return dict(work.settings.family_options.get(work.family, {}))
 
 
-def _fit_both(work: Work, windows: Windows, run: FitRun, pin: DataPin) -> Fits:
-    evidence, _ = _fit(work, "evidence_model", evidence_parts(windows, SHARES), run, pin)
-    deployment, forecaster = _fit(work, "model", deployment_parts(windows, SHARES), run, pin)
-    return Fits(evidence=evidence, deployment=deployment, forecaster=forecaster)
-
-
-def _fit(work: Work, kind: str, parts: Parts, run: FitRun, pin: DataPin) -> tuple[Bundle, Forecaster]:
+def _fit(work: Work, parts: Parts, run: FitRun, pin: DataPin) -> tuple[Bundle, Forecaster]:
     from forexgpt_core.models.bundled import write_model_bundle
 
     forecaster = new_forecaster(work.family, _options(work)).fit(parts.train, parts.valid, run=run)
-    named = {"train": parts.train, "valid": parts.valid, "calibration": parts.calibration, "test": parts.test}
+    named = {"train": parts.train, "valid": parts.valid, "calibration": parts.calibration}
     metadata = {
         "data_version": str(pin),
         "seed": run.seed,
-        "parts": {name: span(part) for name, part in named.items() if len(part)},
+        "parts": {name: span(part) for name, part in named.items()},
         **work.platform.provenance(),
     }
     bundle = write_model_bundle(
@@ -85,19 +75,19 @@ def _fit(work: Work, kind: str, parts: Parts, run: FitRun, pin: DataPin) -> tupl
         forecaster,
         parts.train,
         recipe_json=work.platform.stored_recipe(work.settings).to_json(),
-        kind=f"{work.family}_{kind}",
+        kind=f"{work.family}_model",
         metadata=metadata,
     )
     return bundle, forecaster
 
 
 def _record(
-    work: Work, fits: Fits, windows: Windows, seed: int, pin: DataPin, training_id: int
-) -> dg.MaterializeResult:
+    work: Work, bundle: Bundle, forecaster: Forecaster, windows: Windows, seed: int, pin: DataPin, training_id: int
+) -> MetadataDict:
     from forexgpt_core.reporting.models import training_picture
 
-    drawing = training_picture(fits.forecaster, work.title)
-    registry, deployed = work.platform.registry, fits.deployment
+    drawing = training_picture(forecaster, work.title)
+    registry = work.platform.registry
     recipe = work.platform.stored_recipe(work.settings).hash12
     mlflow_run = registry.record_training(
         symbol=work.symbol,
@@ -105,22 +95,13 @@ def _record(
         family=work.family,
         params={**_options(work), "seed": seed, "horizons_bars": work.settings.horizons_bars, "recipe": recipe},
         metrics={"seconds": work.seconds, "rows": float(len(windows))},
-        tags={
-            "dagster_run_id": work.run_id,
-            "data_version": str(pin),
-            "bundle_hash": deployed.hash12,
-            "evidence_hash": fits.evidence.hash12,
-        },
+        tags={"dagster_run_id": work.run_id, "data_version": str(pin), "bundle_hash": bundle.hash12},
         artifacts={"training.png": drawing},
     )
-    version = registry.register(
-        work.symbol, str(work.timeframe), work.family, deployed.path, deployed.hash12, mlflow_run
-    )
-    for kind, bundle in (("evidence_model", fits.evidence), ("model", deployed)):
-        work.record(kind, bundle.hash12, str(pin), training_run_id=training_id, mlflow_run_id=mlflow_run)
+    version = registry.register(work.symbol, str(work.timeframe), work.family, bundle.path, bundle.hash12, mlflow_run)
+    work.record("model", bundle.hash12, str(pin), training_run_id=training_id, mlflow_run_id=mlflow_run)
     shown = {
-        "bundle_hash": deployed.hash12,
-        "evidence_hash": fits.evidence.hash12,
+        "bundle_hash": bundle.hash12,
         "registry_version": version,
         "data_version": str(pin),
         "seed": seed,
@@ -128,21 +109,15 @@ def _record(
         "last_utc": from_utc(windows.origin_utc[-1]),
         "seconds": work.seconds,
     }
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(deployed.hash12),
-        metadata={
-            "dagster/row_count": len(windows),
-            **figures(shown),
-            "mlflow": dg.MetadataValue.url(registry.run_url(mlflow_run)),
-            "training": picture(drawing, "training"),
-            **_train_against_valid(windows),
-        },
-    )
+    return {
+        **figures(shown),
+        "mlflow": dg.MetadataValue.url(registry.run_url(mlflow_run)),
+        "training": picture(drawing, "training"),
+    }
 
 
-def _train_against_valid(windows: Windows) -> MetadataDict:
-    """Return how far the features of the evidence fit's validation rows have moved from those of its training rows."""
-    parts = evidence_parts(windows, SHARES)
+def _train_against_valid(parts: Parts) -> MetadataDict:
+    """Return how far the features of the validation rows have moved from those of the training rows."""
     compared = compare_parts(parts.train, parts.valid)
     return {
         **figures({"train_vs_valid": comparison_line(compared)}),

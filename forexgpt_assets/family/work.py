@@ -1,5 +1,6 @@
-"""What the three stages of a model family share: whose turn it is, on which pair, and where results go."""
+"""What the stages of a model family share: whose turn it is, on which pair, and where results go."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -9,10 +10,7 @@ from forexgpt_assets.metadata import figures
 from forexgpt_core.composition import DataPin, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.features.splits import SplitShares
 from forexgpt_core.features.windows import Windows, usable
-
-SHARES = SplitShares()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,9 @@ class Work:
     started: float
 
     @classmethod
-    def begin(cls, context: dg.AssetExecutionContext, platform: Platform, family: str) -> "Work":
+    def begin(
+        cls, context: dg.AssetExecutionContext | dg.OpExecutionContext, platform: Platform, family: str
+    ) -> "Work":
         """Return the work of this run's partition."""
         settings = platform.pair(context.partition_key)
         return cls(
@@ -58,15 +58,23 @@ class Work:
         return perf_counter() - self.started
 
     @property
-    def switched_off(self) -> dg.MaterializeResult | None:
-        """Return an empty result that says so where the family is off.
+    def is_on(self) -> bool:
+        """Return whether the pair's settings name the family."""
+        return self.family in self.settings.families
+
+    @property
+    def off_facts(self) -> Mapping[str, dg.MetadataValue]:
+        """Return what the result of a family that is off says.
 
         A failed step would keep the other families from being ranked in the same run.
         """
-        if self.family in self.settings.families:
-            return None
         text = f"{self.family} is off in the settings of {self.symbol}"
-        return dg.MaterializeResult(metadata={"dagster/row_count": 0, **figures({"switched_off": text})})
+        return {"dagster/row_count": dg.MetadataValue.int(0), **figures({"switched_off": text})}
+
+    @property
+    def switched_off(self) -> dg.MaterializeResult | None:
+        """Return an empty result that says so where the family is off."""
+        return None if self.is_on else dg.MaterializeResult(metadata=self.off_facts)
 
     def windows(self, pin: DataPin, horizons_bars: tuple[int, ...]) -> Windows:
         """Return the usable, matured rows of the pair at recorded versions."""

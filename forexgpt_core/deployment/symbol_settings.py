@@ -13,6 +13,7 @@ from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS, instrument
 from forexgpt_core.errors import BadInput, UnknownName
+from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.optimisation.pareto import ParetoSettings
@@ -102,6 +103,7 @@ class SymbolSettings:
         recipe: which feature columns to build, as the recipe's JSON; empty for its defaults.
         spread_from_candles: trade with the mean closing spread of the candles traded over, where they have an ask side,
             in place of `costs.spread_pips`.
+        walk_forward: how families are validated; its shares, purge and embargo also split what is deployed.
         cash: equity a simulated account starts with, in quote currency.
         guard: when the economic calendar holds entries back, in backtest, paper and live alike.
     """
@@ -114,6 +116,7 @@ class SymbolSettings:
     families: tuple[str, ...] = tuple(FAMILIES)
     family_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    walk_forward: WalkForwardSettings = field(default_factory=WalkForwardSettings)
     costs: Costs = field(default_factory=Costs)
     spread_from_candles: bool = False
     cash: float = _CASH

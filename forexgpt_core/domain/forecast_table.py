@@ -55,16 +55,6 @@ def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str)
     return batch, rows["realised_return"].to_numpy().reshape(shape)
 
 
-def with_part(table: pl.DataFrame, part: str) -> pl.DataFrame:
-    """Return the table with a column that says which part of the history its rows belong to."""
-    return table.with_columns(part=pl.lit(part))
-
-
-def first_test_origin(table: pl.DataFrame) -> np.datetime64:
-    """Return the first origin of the part named "test"."""
-    return np.datetime64(table.filter(pl.col("part") == "test")["ts_utc"].to_numpy().min(), "us")
-
-
 def common_origins(batches: list[tuple[ForecastBatch, Floats]]) -> list[tuple[ForecastBatch, Floats]]:
     """Return the same forecasts restricted to the origins that all of them have."""
     shared = batches[0][0].origin_utc

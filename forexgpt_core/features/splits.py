@@ -100,18 +100,36 @@ def evidence_parts(windows: Windows, shares: SplitShares) -> Parts:
     train_end = int(n * shares.train)
     valid_start = train_end - int(train_end * shares.valid_of_train)
     calibration_end = int(n * (shares.train + shares.calibration))
-    return _purged(windows, (valid_start, train_end, calibration_end, n), shares.embargo_bars)
+    return purged_parts(windows, (valid_start, train_end, calibration_end, n), shares.embargo_bars)
 
 
-def deployment_parts(windows: Windows, shares: SplitShares) -> Parts:
-    """Return train and valid up to now minus a calibration block of the same size, and no test rows."""
+def deployment_parts(
+    windows: Windows, *, calibration: float = 0.25, valid_of_train: float = 1 / 6, embargo_bars: int = 0
+) -> Parts:
+    """Return train and valid up to now minus a calibration block, and no test rows.
+
+    Args:
+        calibration: share of the rows, the newest.
+        valid_of_train: share of the rest, its newest.
+
+    Raises:
+        NotReady: a part would hold fewer than 50 rows.
+    """
     n = len(windows)
-    train_end = n - int(n * shares.calibration)
-    valid_start = train_end - int(train_end * shares.valid_of_train)
-    return _purged(windows, (valid_start, train_end, n, n), shares.embargo_bars)
+    train_end = n - int(n * calibration)
+    valid_start = train_end - int(train_end * valid_of_train)
+    return purged_parts(windows, (valid_start, train_end, n, n), embargo_bars)
 
 
-def _purged(windows: Windows, ends: tuple[int, int, int, int], embargo_bars: int) -> Parts:
+def purged_parts(windows: Windows, ends: tuple[int, int, int, int], embargo_bars: int) -> Parts:
+    """Return train, valid, calibration and test that end before these positions, purged by label time and embargoed.
+
+    Args:
+        ends: positions in `windows`; equal last two mean that there is no test.
+
+    Raises:
+        NotReady: a part would hold fewer than 50 rows.
+    """
     starts = (0, *ends[:-1])
     train, valid, calibration, test = (
         Windows(arrays=windows.arrays, rows=windows.rows[a:b]) for a, b in zip(starts, ends)

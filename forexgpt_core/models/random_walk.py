@@ -273,7 +273,10 @@ def _standard_squares(arrays: MarketArrays, first: int, last: int, factor: HourF
 
 
 def _mean_level(train: Windows, factor: HourFactor) -> float:
-    squares, weights = _standard_squares(train.arrays, int(train.rows[0]), int(train.rows[-1]), factor)
+    first = int(train.rows[0])
+    squares, weights = _standard_squares(train.arrays, first, int(train.rows[-1]), factor)
+    own = train.rows[1:] - first - 1  # training rows need not be neighbours: bars held out between them are not theirs
+    squares, weights = squares[own], weights[own]
     if squares.size == 0 or not squares.mean() > 0:
         raise BadInput(f"training prices of {train.arrays.symbol} never move")
     return float(np.average(squares, weights=weights))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
 
 from forexgpt_core.adapters.database.columns import now_utc
 from forexgpt_core.adapters.database.engine import Database
@@ -147,6 +148,19 @@ class TrainingRepository:
             rows = connection.execute(query).mappings().all()
         return [ModelVersion(**{name: row[name] for name in row if name != "id"}) for row in rows]
 
+    def run(self, run_id: int) -> TrainingRun:
+        """Return one run.
+
+        Raises:
+            UnknownName: there is none of that id.
+        """
+        t = training_run_table
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(t).where(t.c.id == run_id)).mappings().one_or_none()
+        if row is None:
+            raise UnknownName(f"there is no training run {run_id}")
+        return _training_run(row)
+
     def runs(self, symbol: str, timeframe: str, family: str | None = None) -> list[TrainingRun]:
         """Return runs, the newest first."""
         t = training_run_table
@@ -155,7 +169,7 @@ class TrainingRepository:
             query = query.where(t.c.family == family)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [TrainingRun(run_id=row["id"], **{name: row[name] for name in row if name != "id"}) for row in rows]
+        return [_training_run(row) for row in rows]
 
     def _finish(self, run_id: int, state: str, **values: object) -> None:
         t = training_run_table
@@ -169,3 +183,7 @@ class TrainingRepository:
                 .where(t.c.id == run_id, t.c.state == "running")
                 .values(state=state, finished_utc=now, seconds=(now - started).total_seconds(), **values)
             )
+
+
+def _training_run(row: RowMapping) -> TrainingRun:
+    return TrainingRun(run_id=row["id"], **{name: row[name] for name in row if name != "id"})
