@@ -27,6 +27,7 @@ from forexgpt_core.evaluation.combinatorial_splits import (
 )
 from forexgpt_core.evaluation.cross_validation import cross_validate, data_identity, forecast_split, split_key
 from forexgpt_core.evaluation.scores import crps
+from forexgpt_core.features.sequences import BarSequence
 from forexgpt_core.features.windows import MarketArrays, Windows, market_arrays, usable
 from forexgpt_core.models.forecaster import FitRun
 
@@ -244,7 +245,7 @@ def test_train_and_test_that_overlap_are_refused_when_given_by_hand(part: str) -
 
 @pytest.fixture(scope="module")
 def windows() -> Windows:
-    return rows_of(1500)
+    return rows_of(1700, holes=0.05, sparse=0.1)  # so that rows, places and bars are three different counts
 
 
 def test_paths_are_stitched_from_fits_that_did_not_see_their_rows(windows: Windows, tmp_path: Path) -> None:
@@ -362,6 +363,19 @@ def test_a_key_changes_with_everything_the_forecasts_depend_on(windows: Windows)
         replace(windows, arrays=replace(arrays, feature_names=("b", "a"))),
         replace(windows, arrays=replace(arrays, symbol="GBPUSD")),
     ]
-    assert data_identity(rows_of(1500)) == data
-    assert len({data, *(data_identity(one) for one in changed)}) == 6
-    assert len(data_identity(replace(windows, arrays=replace(arrays, features=np.empty((1500, 0)))))) == 64
+    bars = BarSequence(
+        timeframe=H1,
+        ts_utc=arrays.ts_utc,
+        values=arrays.close[:, None],
+        names=("close",),
+        price_columns=(0,),
+        newest=np.arange(arrays.close.size),
+    )
+    changed += [
+        replace(windows, arrays=replace(arrays, sequences={H1: one}))
+        for one in (bars, replace(bars, values=2 * bars.values), replace(bars, newest=bars.newest - 1))
+    ]
+    assert data_identity(rows_of(1700, holes=0.05, sparse=0.1)) == data
+    assert len({data, *(data_identity(one) for one in changed)}) == 9
+    bare = replace(arrays, features=np.empty((arrays.close.size, 0)), feature_names=())
+    assert len(data_identity(replace(windows, arrays=bare))) == 64

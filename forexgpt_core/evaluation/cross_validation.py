@@ -233,7 +233,7 @@ def split_key(
         "seed": seed,
         "settings": asdict(settings),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def data_identity(windows: Windows) -> str:
