@@ -26,7 +26,7 @@ from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.adapters.database.settings import SettingsRepository
 from forexgpt_core.adapters.database.studies import StudiesRepository, Trial
 from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
-from forexgpt_core.adapters.fold_store import FoldStore
+from forexgpt_core.adapters.fold_store import FoldStore, SplitStore
 from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.adapters.mlflow_registry import Registry
 from forexgpt_core.adapters.providers import alpha_vantage, dukascopy, tiingo
@@ -146,6 +146,11 @@ class Platform:
     def folds(self) -> FoldStore:
         """Return the finished folds of walk-forward validation."""
         return FoldStore(self.settings.work / "folds")
+
+    @property
+    def splits(self) -> SplitStore:
+        """Return the finished splits of cross-validation."""
+        return SplitStore(self.folds)
 
     @property
     def training(self) -> TrainingRepository:

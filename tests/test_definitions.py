@@ -18,6 +18,7 @@ KEYS = {
     "candles",
     "features",
     *(f"{family}_{stage}" for family in FAMILIES for stage in ("model", "calibration", "evaluation")),
+    "cross_validation",
     "leaderboard",
     "ensemble",
     "backtest",

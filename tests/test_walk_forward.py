@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from forexgpt_core.adapters.fold_store import FoldStore
+from forexgpt_core.adapters.fold_store import FoldStore, SplitStore
 from forexgpt_core.domain.clock import Timeframe, next_opens, slot, to_utc, week_opens
 from forexgpt_core.errors import BadInput, NotReady, StoreError
 from forexgpt_core.evaluation.walk_forward import (
@@ -28,6 +28,7 @@ from forexgpt_core.evaluation.walk_forward import (
 from forexgpt_core.features.windows import Windows, market_arrays, usable
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.models.forecaster import FitRun
+from forexgpt_core.models.random_walk import RandomWalk
 
 H1 = Timeframe.H1
 HORIZONS = (1, 4, 24)
@@ -204,3 +205,18 @@ def test_a_finished_fold_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
         store.get("../../etc/passwd")
     assert store.forget(older_than_days=1) == 0
     assert store.forget(older_than_days=-1) == 1
+
+
+def test_a_finished_split_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+    windows = market()
+    batch = RandomWalk().fit(windows, windows, run=FitRun(seed=0, folder=tmp_path)).forecast(windows)
+    store, key = SplitStore(FoldStore(tmp_path / "folds")), "0" * 64
+    assert store.get(key) is None
+    store.put(key, batch)
+    found = store.get(key)
+    assert found is not None
+    assert (found.symbol, found.timeframe, found.family) == ("EURUSD", "H1", "random_walk")
+    assert found.horizons_bars == batch.horizons_bars
+    assert np.array_equal(found.origin_utc, batch.origin_utc)
+    assert np.array_equal(found.quantiles, batch.quantiles)
+    assert np.array_equal(found.scale, batch.scale)

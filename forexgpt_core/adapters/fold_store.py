@@ -1,4 +1,4 @@
-"""Finished folds of walk-forward validation on disk, so that a run that was stopped goes on where it was."""
+"""Finished folds of validation on disk, so that a run that was stopped goes on where it was."""
 
 import os
 import re
@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
 
+from forexgpt_core.domain.forecast_table import from_table, to_table
+from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput, StoreError
 
-_KEY = re.compile(r"[0-9a-f]{16}")
+_KEY = re.compile(r"[0-9a-f]{16,64}")
 
 
 class FoldStore:
@@ -50,5 +53,26 @@ class FoldStore:
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
-            raise BadInput(f"'{key}' is not the key of a fold: 16 hex digits are expected")
+            raise BadInput(f"'{key}' is not the key of a fold: 16 to 64 hex digits are expected")
         return self.root / f"{key}.parquet"
+
+
+class SplitStore:
+    """Forecasts of finished splits of cross-validation, kept as folds are; see `evaluation.cross_validation`."""
+
+    def __init__(self, folds: FoldStore) -> None:
+        self._folds = folds
+
+    def get(self, key: str) -> ForecastBatch | None:
+        """Return what was put under `key`, to the last bit, or None."""
+        stored = self._folds.get(key)
+        if stored is None:
+            return None
+        named = {name: str(stored[name][0]) for name in ("symbol", "timeframe", "family")}
+        return from_table(stored, **named)[0]
+
+    def put(self, key: str, forecasts: ForecastBatch) -> None:
+        """Keep forecasts, without paths."""
+        rows = to_table(forecasts, np.full(forecasts.scale.shape, np.nan))
+        named = {name: pl.lit(getattr(forecasts, name)) for name in ("symbol", "timeframe", "family")}
+        self._folds.put(key, rows.with_columns(**named))
