@@ -1,6 +1,9 @@
 """Forecast tables keep what they are given."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 
 from forexgpt_core.domain.forecast_table import common_origins, from_table, to_table
@@ -29,6 +32,16 @@ def test_a_table_gives_back_the_same_forecasts() -> None:
     assert np.array_equal(back.quantiles, forecasts.quantiles)
     assert np.array_equal(back.origin_utc, forecasts.origin_utc)
     assert np.array_equal(outcomes, returns)
+
+
+def test_a_table_says_what_calibrated_it_and_an_old_one_does_not() -> None:
+    forecasts, returns = batch(5)
+    made = to_table(replace(forecasts, calibrator="split normalised"), returns)
+    names = {"symbol": "EURUSD", "timeframe": "H1", "family": "linear"}
+    assert from_table(made, **names)[0].calibrator == "split normalised"
+    assert from_table(made.drop("calibrator"), **names)[0].calibrator == ""
+    half = pl.when(pl.col("horizon_bars") == 1).then(pl.lit("adaptive v2")).otherwise("calibrator")
+    assert from_table(made.with_columns(calibrator=half), **names)[0].calibrator == "adaptive v2, split normalised"
 
 
 def test_a_table_that_lost_a_row_is_refused() -> None:

@@ -10,7 +10,7 @@ LEVEL_COLUMNS = tuple(f"q{level * 1000:03.0f}" for level in LEVELS)  # q025 is t
 
 
 def to_table(forecasts: ForecastBatch, returns: Floats) -> pl.DataFrame:
-    """Return `ts_utc, horizon_bars, scale, realised_return, q025 … q975`, sorted by origin then horizon.
+    """Return `ts_utc, horizon_bars, scale, realised_return, q025 … q975, calibrator`, sorted by origin then horizon.
 
     Args:
         returns: (n, H) realised log returns, NaN where not matured.
@@ -26,11 +26,11 @@ def to_table(forecasts: ForecastBatch, returns: Floats) -> pl.DataFrame:
             "realised_return": returns.reshape(-1),
             **{name: flat[:, column] for column, name in enumerate(LEVEL_COLUMNS)},
         }
-    )
+    ).with_columns(calibrator=pl.lit(forecasts.calibrator))
 
 
 def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str) -> tuple[ForecastBatch, Floats]:
-    """Return what `to_table` was given.
+    """Return what `to_table` was given; where several calibrators made the rows, all are named.
 
     Raises:
         BadInput: some origin lacks a horizon.
@@ -51,8 +51,15 @@ def from_table(table: pl.DataFrame, *, symbol: str, timeframe: str, family: str)
         horizons_bars=horizons,
         quantiles=rows.select(LEVEL_COLUMNS).to_numpy().reshape(*shape, LEVELS.size),
         scale=rows["scale"].to_numpy().reshape(shape),
+        calibrator=_calibrators(rows),
     )
     return batch, rows["realised_return"].to_numpy().reshape(shape)
+
+
+def _calibrators(rows: pl.DataFrame) -> str:
+    if "calibrator" not in rows.columns:  # tables of earlier releases do not say
+        return ""
+    return ", ".join(rows["calibrator"].drop_nulls().unique(maintain_order=True))
 
 
 def common_origins(batches: list[tuple[ForecastBatch, Floats]]) -> list[tuple[ForecastBatch, Floats]]:

@@ -32,6 +32,7 @@ class ForecastBatch:
         scale: (n, H) one standard deviation of the return under the reference walk's volatility, log return.
         paths: (n, n_paths, H) joint samples, or None.
         class_probabilities: (n, H, classes), or None.
+        calibrator: what calibrated the quantiles last, such as "split normalised" or "adaptive v12"; "" for nothing.
     """
 
     symbol: str
@@ -43,6 +44,7 @@ class ForecastBatch:
     scale: Floats
     paths: Floats | None = None
     class_probabilities: Floats | None = field(default=None)
+    calibrator: str = ""
 
     def __post_init__(self) -> None:
         n, h = len(self.origin_utc), len(self.horizons_bars)
