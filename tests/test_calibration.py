@@ -1,5 +1,7 @@
+import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from forexgpt_core.calibration.conformal import ConformalCalibrator, TooFewScores, conformal_radius
+from forexgpt_core.calibration.conformal import (
+    ConformalCalibrator,
+    TooFewScores,
+    conformal_interval,
+    conformal_radius,
+    exact_rank,
+    radius_or_infinity,
+)
+from forexgpt_core.calibration.coverage import coverage_band, coverage_holds
 from forexgpt_core.domain.forecasts import INTERVALS, LEVELS, MEDIAN, ForecastBatch
 from forexgpt_core.errors import BadInput, BundleError
 
@@ -167,3 +177,279 @@ class TestCalibrator:
             calibrator.apply(batch(sigma, horizons=(1, 2)))
         with pytest.raises(BadInput, match="shape"):
             ConformalCalibrator.fit(batch(sigma), returns[:10])
+
+    def test_a_file_of_an_earlier_release_is_read_as_what_it_was(self, tmp_path: Path) -> None:
+        stored = {"coverages": list(INTERVALS), "horizons_bars": [1, 4], "score_count": [15, 4]}
+        radii = [[0.1, 0.2, 0.3, None], [0.1, 0.2, None, None]]
+        (tmp_path / "calibrator.json").write_text(json.dumps(stored | {"radii": radii}))
+        loaded = ConformalCalibrator.load(tmp_path)
+        assert (loaded.method, loaded.groups) == ("normalised", ())
+        assert loaded.uncalibrated == ((1, 95), (4, 90), (4, 95))
+
+    def test_a_forecast_says_what_calibrated_it(self) -> None:
+        sigma, returns = market(200, 20)
+        calibrated = ConformalCalibrator.fit(batch(sigma), returns, method="plain").apply(batch(sigma))
+        assert calibrated.calibrator == "split plain"
+        assert calibrated.take(np.array([1])).calibrator == "split plain"
+        assert batch(sigma).calibrator == ""
+
+    def test_a_series_that_never_moved_is_refused_by_name(self) -> None:
+        sigma, returns = market(50, 21)
+        still = replace(batch(sigma), scale=np.zeros((50, 2)))
+        with pytest.raises(BadInput, match="100 of 100 scales of EURUSD are not above 0"):
+            ConformalCalibrator.fit(still, returns)
+        assert ConformalCalibrator.fit(still, returns, method="plain").uncalibrated == ()
+        with pytest.raises(BadInput, match="infinite"):
+            ConformalCalibrator.fit(batch(sigma), np.full((50, 2), np.inf))
+
+
+def exchangeable(repeats: int, n: int, miscoverage_index: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, per repeat, the coverage of 200 fresh outcomes by our interval, and of the n it was fitted on."""
+    rng = np.random.default_rng(seed)
+    fresh_n = 200
+    fresh_and_fitted = np.empty((repeats, 2))
+    ones, later = batch(np.ones(n), horizons=(1,), width=0.5), batch(np.ones(fresh_n), horizons=(1,), width=0.5)
+    for repeat in range(repeats):
+        fitted, fresh = rng.standard_t(4, (n, 1)), rng.standard_t(4, (fresh_n, 1))
+        calibrator = ConformalCalibrator.fit(ones, fitted)
+        for place, (forecasts, outcome) in enumerate(((later, fresh), (ones, fitted))):
+            low, high = calibrator.intervals(forecasts)
+            k = miscoverage_index
+            fresh_and_fitted[repeat, place] = (
+                (low[:, 0, k] <= outcome[:, 0]) & (outcome[:, 0] <= high[:, 0, k])
+            ).mean()
+    return fresh_and_fitted[:, 0], fresh_and_fitted[:, 1]
+
+
+class TestTheoryOnExchangeableData:
+    @pytest.mark.parametrize("n", [15, 99, 999])
+    @pytest.mark.parametrize(("k", "miscoverage"), [(2, 0.1), (3, 0.05)])
+    def test_coverage_has_its_exact_mean_and_spread(self, n: int, k: int, miscoverage: float) -> None:
+        """Given the n scores, coverage is Beta(rank, n + 1 - rank): 200 fresh outcomes are beta-binomial."""
+        repeats = 400
+        fresh, _ = exchangeable(repeats, n, k, seed=n + k)
+        rank = exact_rank(n, miscoverage)
+        if rank > n:
+            assert (n, miscoverage) == (15, 0.05)
+            assert (fresh == 1.0).all()  # infinite, and it says so
+            return
+        a, b = rank, n + 1 - rank
+        mean = a / (a + b)
+        variance = mean * (1 - mean) / 200 * (1 + 199 / (a + b + 1))
+        assert abs(fresh.mean() - mean) < 4 * math.sqrt(variance / repeats)
+        assert fresh.var() == pytest.approx(variance, rel=0.35)
+        assert 1 - miscoverage <= mean <= 1 - miscoverage + 1 / (n + 1)
+
+    def test_the_constant_for_99_scores(self) -> None:
+        assert exact_rank(99, 0.1) / 100 == 0.9
+
+    def test_numpy_quantile_covers_too_little(self) -> None:
+        """The trap: np.quantile(scores, .9) covers .856 at n = 15, ours 15/16."""
+        rng = np.random.default_rng(2)
+        draws = np.abs(rng.normal(size=(20_000, 16)))
+        naive = (draws[:, -1] <= np.quantile(draws[:, :-1], 0.9, axis=1)).mean()
+        ours = (draws[:, -1] <= np.array([conformal_radius(row, 0.1) for row in draws[:, :-1]])).mean()
+        assert naive == pytest.approx(0.856, abs=0.008)
+        assert ours == pytest.approx(15 / 16, abs=0.006)
+
+    def test_coverage_on_the_calibration_set_flatters(self) -> None:
+        fresh, fitted = exchangeable(300, 15, 2, seed=4)
+        assert (fitted == 1.0).all()
+        assert fresh.mean() < 0.96
+
+    def test_quantiles_of_absolute_residuals_on_both_sides_cover_half(self) -> None:
+        """The trap: [y + q05(|r|), y + q95(|r|)] leaves out one whole side; ours is two-sided by its score."""
+        r = np.random.default_rng(5).normal(size=20_000)
+        low, high = np.quantile(np.abs(r), [0.05, 0.95])
+        assert ((low <= r) & (r <= high)).mean() == pytest.approx(0.45, abs=0.06)
+        zero = replace(batch(np.ones(10_000), horizons=(1,)), quantiles=np.zeros((10_000, 1, 9)))
+        calibrated = ConformalCalibrator.fit(zero, r[:10_000, None]).apply(zero)
+        assert covered(calibrated, r[10_000:, None], 90)[0] == pytest.approx(0.90, abs=0.015)
+
+    def test_a_random_permutation_as_split_flatters(self) -> None:
+        """The trap: rows shuffled over time hide that volatility has risen since; blocks in time order do not."""
+        rng = np.random.default_rng(6)
+        n = 6000
+        returns = (np.linspace(1, 4, n) * rng.normal(size=n))[:, None]
+        still = batch(np.ones(n), horizons=(1,))
+
+        def coverage(order: np.ndarray) -> float:
+            fit, judge = order[: n // 2], order[n // 2 :]
+            calibrated = ConformalCalibrator.fit(still.take(fit), returns[fit]).apply(still.take(judge))
+            return float(covered(calibrated, returns[judge], 90)[0])
+
+        assert coverage(rng.permutation(n)) == pytest.approx(0.90, abs=0.015)
+        assert coverage(np.arange(n)) < 0.80
+
+    def test_an_infinite_interval_is_the_whole_line(self) -> None:
+        assert conformal_interval(-1.0, 1.0, np.zeros(15), 0.05) == (-math.inf, math.inf)
+        assert conformal_interval(-1.0, 1.0, np.zeros(19), 0.05) == (-1.0, 1.0)
+        assert radius_or_infinity(np.zeros(0), 0.5) == math.inf
+        assert radius_or_infinity(np.arange(5.0), 1 - 1e-12) == 0.0
+        with pytest.raises(BadInput, match="1 of 3 scores are NaN"):
+            radius_or_infinity(np.array([1.0, np.nan, 2.0]), 0.1)
+        calibrator = ConformalCalibrator.fit(batch(np.ones(15)), np.zeros((15, 2)))
+        low, high = calibrator.intervals(batch(np.ones(3)))
+        assert (np.isneginf(low[..., 3]).all(), np.isposinf(high[..., 3]).all()) == (True, True)
+        assert calibrator.left_alone(batch(np.ones(3))).tolist() == [[0, 0, 0, 3], [0, 0, 0, 3]]
+
+    def test_mapie_conformalises_quantiles_to_the_same_interval(self) -> None:
+        mapie = pytest.importorskip("mapie.regression", reason="mapie is not installed")
+        from sklearn.dummy import DummyRegressor
+
+        rng = np.random.default_rng(7)
+        n = 250
+        x, y = np.zeros((n, 1)), 1e-3 * rng.standard_t(4, n)
+        model = batch(np.full(n, 1e-3), horizons=(1,), width=0.6)
+        low, high = INTERVALS[90]
+        ends = [float(model.quantiles[0, 0, level]) for level in (low, high, 4)]
+        trained = [DummyRegressor(strategy="constant", constant=end).fit(x, y) for end in ends]
+        peer = mapie.ConformalizedQuantileRegressor(trained, confidence_level=0.9, prefit=True).conformalize(x, y)
+        _, interval = peer.predict_interval(np.zeros((1, 1)), symmetric_correction=True)
+        ours_low, ours_high = ConformalCalibrator.fit(model, y[:, None], method="plain").intervals(model)
+        assert (ours_low[0, 0, 2], ours_high[0, 0, 2]) == pytest.approx(interval[0, :, 0], rel=1e-12)
+
+
+class TestMethods:
+    def test_plain_leaves_wild_hours_short_and_the_others_do_not(self) -> None:
+        rng = np.random.default_rng(8)
+        sigma = 1e-3 * np.exp(rng.normal(0, 0.7, 12_000))
+        returns = sigma[:, None] * rng.standard_t(4, (12_000, 2))
+        fixed = replace(batch(np.full(12_000, 1e-5)), scale=np.repeat(sigma[:, None], 2, axis=1))
+        fit = np.arange(12_000) < 6000
+        wild = ~fit & (sigma > np.quantile(sigma, 0.9))
+        got = {}
+        for method in ("plain", "normalised", "mondrian"):
+            calibrator = ConformalCalibrator.fit(fixed.take(fit), returns[fit], method=method)
+            overall = covered(calibrator.apply(fixed.take(~fit)), returns[~fit], 90)
+            np.testing.assert_allclose(overall, 0.90, atol=0.012)
+            got[method] = covered(calibrator.apply(fixed.take(wild)), returns[wild], 90).mean()
+        assert got["plain"] < 0.75
+        assert got["normalised"] == pytest.approx(0.90, abs=0.03)
+        assert got["mondrian"] == pytest.approx(0.90, abs=0.03)
+
+    def test_mondrian_covers_in_every_tercile(self) -> None:
+        """A model that is too sure in calm hours and too shy in wild ones: one radius cannot mend both."""
+        rng = np.random.default_rng(9)
+        sigma = 1e-3 * np.exp(rng.normal(0, 0.5, 18_000))
+        returns = (np.sqrt(sigma * 1e-3))[:, None] * rng.normal(size=(18_000, 2))
+        fit = np.arange(18_000) < 9000
+        forecasts = batch(sigma)
+        calibrator = ConformalCalibrator.fit(forecasts.take(fit), returns[fit], method="mondrian")
+        single = ConformalCalibrator.fit(forecasts.take(fit), returns[fit])
+        assert calibrator.groups == ("calm", "normal", "wild")
+        assert calibrator.score_count.tolist() == [[3000, 3000]] * 3
+        cuts = np.quantile(sigma[fit], [1 / 3, 2 / 3])
+        tercile = np.searchsorted(cuts, sigma)
+        worst = {}
+        for name, one in (("mondrian", calibrator), ("single", single)):
+            rates = [covered(one.apply(forecasts.take(~fit & (tercile == t))), returns[~fit & (tercile == t)], 90)
+                     for t in range(3)]  # fmt: skip
+            worst[name] = np.abs(np.array(rates) - 0.90).max()
+        assert worst["mondrian"] < 0.03 < 0.05 < worst["single"]
+
+    def test_labels_are_groups_and_travel_with_the_file(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(10)
+        n = 4000
+        labels = np.where(rng.random(n) < 0.5, "trend", "range").tolist()
+        wide = np.array([3.0 if label == "trend" else 1.0 for label in labels])
+        returns = 1e-3 * wide[:, None] * rng.normal(size=(n, 2))
+        forecasts = batch(np.full(n, 1e-3))
+        calibrator = ConformalCalibrator.fit(forecasts, returns, method="mondrian", labels=labels)
+        calibrator.save(tmp_path)
+        loaded = ConformalCalibrator.load(tmp_path)
+        assert (loaded.groups, loaded.method, loaded.edges) == (("range", "trend"), "mondrian", None)
+        np.testing.assert_array_equal(loaded.radii, calibrator.radii)
+        after = loaded.apply(forecasts, labels)
+        assert after.calibrator == "split mondrian"
+        spread = after.quantiles[:, 0, 7] - after.quantiles[:, 0, 1]
+        assert spread[wide == 3].mean() / spread[wide == 1].mean() == pytest.approx(3, rel=0.1)
+        with pytest.raises(BadInput, match="fitted with the labels range, trend"):
+            loaded.apply(forecasts)
+        with pytest.raises(BadInput, match="no radius was fitted for the label storm; known are range, trend"):
+            loaded.apply(forecasts, ["storm"] * n)
+        with pytest.raises(BadInput, match="3 labels for 4000 origins"):
+            loaded.apply(forecasts, ["trend"] * 3)
+
+    @pytest.mark.parametrize("method", ["normalised", "plain", "mondrian"])
+    def test_every_method_is_stored_to_the_last_bit(self, tmp_path: Path, method: str) -> None:
+        sigma, returns = market(40, 11)
+        calibrator = ConformalCalibrator.fit(batch(sigma), returns, method=method)
+        calibrator.save(tmp_path)
+        loaded = ConformalCalibrator.load(tmp_path)
+        assert loaded.method == method
+        assert np.array_equal(loaded.apply(batch(sigma)).quantiles, calibrator.apply(batch(sigma)).quantiles)
+        np.testing.assert_array_equal(loaded.radii, calibrator.radii)
+        assert loaded.uncalibrated == calibrator.uncalibrated
+
+    def test_a_group_too_small_is_left_alone_and_counted(self) -> None:
+        sigma, returns = market(40, 12)
+        calibrator = ConformalCalibrator.fit(batch(sigma), returns, method="mondrian")
+        assert calibrator.uncalibrated == ((1, 95), (4, 95))
+        assert calibrator.left_alone(batch(sigma))[:, 3].tolist() == [40, 40]
+
+    def test_what_is_no_method_is_refused(self, tmp_path: Path) -> None:
+        sigma, returns = market(40, 13)
+        with pytest.raises(BadInput, match="named 'magic'; there are normalised, plain, mondrian"):
+            ConformalCalibrator.fit(batch(sigma), returns, method="magic")
+        with pytest.raises(BadInput, match="has no groups"):
+            ConformalCalibrator.fit(batch(sigma), returns, labels=["a"] * 40)
+        with pytest.raises(BadInput, match="takes no labels"):
+            ConformalCalibrator.fit(batch(sigma), returns, method="mondrian").apply(batch(sigma), ["a"] * 40)
+        ConformalCalibrator.fit(batch(sigma), returns).save(tmp_path)
+        document = json.loads((tmp_path / "calibrator.json").read_text())
+        (tmp_path / "calibrator.json").write_text(json.dumps(document | {"method": "magic"}))
+        with pytest.raises(BundleError, match="magic"):
+            ConformalCalibrator.load(tmp_path)
+
+
+class TestCoverageBand:
+    @pytest.mark.parametrize(("n", "nominal", "level"), [(1, 0.9, 0.99), (50, 0.5, 0.95), (400, 0.95, 0.99)])
+    def test_it_is_the_exact_binomial_one(self, n: int, nominal: float, level: float) -> None:
+        low, high = (round(share * n) for share in coverage_band(n, nominal, level))
+        chance = [math.comb(n, k) * nominal**k * (1 - nominal) ** (n - k) for k in range(n + 1)]
+        assert sum(chance[low : high + 1]) >= level - 1e-12
+        tail = (1 - level) / 2
+        assert sum(chance[:low]) < tail + 1e-12
+        assert sum(chance[: low + 1]) >= tail - 1e-12  # one more and the tail would be too heavy
+        assert sum(chance[high + 1 :]) <= tail + 1e-12
+        assert sum(chance[high:]) > tail - 1e-12
+
+    @pytest.mark.parametrize("bad", [(0, 0.9, 0.99), (10, 1.0, 0.99), (10, 0.9, 0.0)])
+    def test_what_is_no_band_is_refused(self, bad: tuple[int, float, float]) -> None:
+        with pytest.raises(BadInput, match="expected n_independent"):
+            coverage_band(*bad)
+
+    def test_honest_intervals_hold_and_others_do_not(self) -> None:
+        rng = np.random.default_rng(14)
+        returns = rng.normal(size=(2000, 2))
+        good = coverage_holds(batch(np.ones(2000)), returns)
+        assert len(good) == 8
+        assert all(one.holds and one.can_fail for one in good)
+        assert [(one.horizon_bars, one.n_independent) for one in good[::4]] == [(1, 2000), (4, 500)]
+        assert good[2].width_in_scales == pytest.approx(2 * 1.6449, rel=1e-4)
+        for width in (0.8, 1.3):  # too narrow, too wide
+            verdicts = coverage_holds(batch(np.ones(2000), width=width), returns)
+            assert not any(one.holds for one in verdicts if one.horizon_bars == 1)
+
+    def test_few_outcomes_cannot_fail_and_none_are_refused(self) -> None:
+        returns = np.zeros((3, 2))
+        assert not any(one.can_fail for one in coverage_holds(batch(np.ones(3)), returns))
+        returns[:, 1] = np.nan
+        with pytest.raises(BadInput, match="no forecast over 4 bars has matured"):
+            coverage_holds(batch(np.ones(3)), returns)
+        with pytest.raises(BadInput, match="shape"):
+            coverage_holds(batch(np.ones(3)), returns[:2])
+
+    def test_the_alarm_rate_is_the_one_stated(self) -> None:
+        rng = np.random.default_rng(15)
+        n, repeats = 300, 400
+        alarms = sum(
+            not coverage_holds(batch(np.ones(n), horizons=(1,)), rng.normal(size=(n, 1)), level=0.9)[2].holds
+            for _ in range(repeats)
+        )
+        low, high = coverage_band(n, 0.9, 0.9)
+        from scipy.stats import binom
+
+        exact = 1 - (binom.cdf(round(high * n), n, 0.9) - binom.cdf(round(low * n) - 1, n, 0.9))
+        assert abs(alarms / repeats - exact) < 4 * math.sqrt(exact * (1 - exact) / repeats)
