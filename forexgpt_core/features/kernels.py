@@ -20,19 +20,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_Kernel = TypeVar("_Kernel", bound=Callable[..., Floats])
+_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 
 
-def _compiled(kernel: _Kernel) -> _Kernel:
-    compiled: _Kernel
+def compiled(kernel: _Kernel) -> _Kernel:
+    """Compile a kernel, and keep the machine code beside its file where that can be written."""
+    made: _Kernel
     try:
-        compiled = njit(cache=True, nogil=True, error_model="numpy")(kernel)
+        made = njit(cache=True, nogil=True, error_model="numpy")(kernel)
     except RuntimeError:  # neither this folder nor a home can be written: compiled anew in every process
-        compiled = njit(nogil=True, error_model="numpy")(kernel)
-    return compiled
+        made = njit(nogil=True, error_model="numpy")(kernel)
+    return made
 
 
-@_compiled
+@compiled
 def rolling_sum(x: Floats, bars: int) -> Floats:
     """Return the sum of the newest `bars` values."""
     n = x.size
@@ -49,7 +50,7 @@ def rolling_sum(x: Floats, bars: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def rolling_moments(x: Floats, bars: int, order: int) -> Floats:
     """Return the mean and the central moments of the newest `bars` values up to an order of 2 to 4; shape (order, n).
 
@@ -89,7 +90,7 @@ def rolling_moments(x: Floats, bars: int, order: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def rolling_covariance(x: Floats, y: Floats, bars: int) -> Floats:
     """Return the covariance of x and y and the variances of both over the newest `bars` pairs; shape (3, n)."""
     n = x.size
@@ -124,7 +125,7 @@ def rolling_covariance(x: Floats, y: Floats, bars: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def rolling_line(x: Floats, bars: int) -> Floats:
     """Return the least-squares line through the newest `bars` values; shape (3, n): its end, its slope per bar, its R2.
 
@@ -164,7 +165,7 @@ def rolling_line(x: Floats, bars: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def rolling_rank(x: Floats, bars: int) -> Floats:
     """Return the share of the newest `bars` values, the newest left out, that lie below it; ties count half."""
     n = x.size
@@ -182,7 +183,7 @@ def rolling_rank(x: Floats, bars: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def carry_forward(x: Floats, limit: int) -> Floats:
     """Return x with NaN replaced by the newest value before it, at most `limit` bars old."""
     out = x.copy()
@@ -196,7 +197,7 @@ def carry_forward(x: Floats, limit: int) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def smoothed(x: Floats, share: float) -> Floats:
     """Return the exponential average y += share * (x - y), begun at the first value; for x without holes."""
     out = np.full(x.size, np.nan)
@@ -208,7 +209,7 @@ def smoothed(x: Floats, share: float) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def fading_mean(x: Floats, share: float) -> Floats:
     """Return the exponentially weighted mean; weights fall by `share` per row and are normalised over the values there.
 
@@ -231,7 +232,7 @@ def fading_mean(x: Floats, share: float) -> Floats:
     return out
 
 
-@_compiled
+@compiled
 def fisher_transform(place: Floats) -> Floats:
     """Return Ehlers' Fisher transform of places between -1 and 1, by the recursion he published; NaN where undefined.
 
