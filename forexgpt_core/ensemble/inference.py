@@ -152,7 +152,11 @@ class EnsembleForecaster:
         return cls(members=members, weights=weights, recalibrator=recalibrator, recipe=recipe, bundle=bundle)
 
     def forecast(self, windows: Windows, *, families: Collection[str] | None = None) -> ForecastBatch:
-        """Return the recalibrated pool.
+        """Return the recalibrated pool; see `pooled`."""
+        return self.recalibrator.apply(self.pooled(windows, families=families))
+
+    def pooled(self, windows: Windows, *, families: Collection[str] | None = None) -> ForecastBatch:
+        """Return the pool before it is recalibrated.
 
         Args:
             families: members to use, all by default; the weights of the others go to these in proportion.
@@ -167,7 +171,7 @@ class EnsembleForecaster:
         weights = np.stack([self.weights[family] for family in wanted])
         total = weights.sum(axis=0)
         shares = np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1 / len(wanted))
-        return self.recalibrator.apply(pool(batches, shares))
+        return pool(batches, shares)
 
 
 def _recipe(text: str, bundle: Bundle) -> Recipe:
