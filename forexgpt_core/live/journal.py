@@ -1,5 +1,6 @@
 """The order journal as the live loop needs it: nothing is sent that is not written here first."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Protocol
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Position, TradingState
 
+_VERSIONED = re.compile(r"(?P<name>.+) v(?P<version>\d+)")  # "adaptive v12"
 _S = OrderState
 ALLOWED: dict[OrderState, frozenset[OrderState]] = {
     _S.INTENT: frozenset({_S.SENDING, _S.EXPIRED, _S.CANCELLED}),
@@ -120,6 +122,22 @@ class ForecastRecord:
     batch: ForecastBatch
     latency_ms: float
     input_hash: str
+
+    @property
+    def calibrator(self) -> str | None:
+        """Return the name of what calibrated it, such as "split normalised" or "adaptive"; None for nothing."""
+        return self._calibrator[0] or None
+
+    @property
+    def calibrator_version(self) -> int | None:
+        """Return the version of the calibrator's state, None for one without state."""
+        version = self._calibrator[1]
+        return int(version) if version else None
+
+    @property
+    def _calibrator(self) -> tuple[str, str]:
+        found = _VERSIONED.fullmatch(self.batch.calibrator)
+        return (found["name"], found["version"]) if found else (self.batch.calibrator, "")
 
 
 class Journal(Protocol):

@@ -16,6 +16,8 @@ from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.live.journal import ForecastRecord
 from forexgpt_core.live.maturing import StoredForecast
 
+_NAME_LENGTH: int = table.c.calibrator.type.length  # type: ignore[attr-defined]  # a reason may be attached to the name
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastRepository:
@@ -86,6 +88,8 @@ def forecast_rows(forecast: ForecastRecord, recorded_utc: datetime) -> Sequence[
             "scale": float(batch.scale[row, column]),
             "latency_ms": forecast.latency_ms,
             "input_hash": forecast.input_hash,
+            "calibrator": None if forecast.calibrator is None else forecast.calibrator[:_NAME_LENGTH],
+            "calibrator_version": forecast.calibrator_version,
             "recorded_utc": recorded_utc,
         }
         for row in range(len(batch))

@@ -42,8 +42,26 @@ forecast_table = Table(
     Column("recorded_utc", UtcTime, nullable=False),
     Column("realised_return", sa.Double),
     Column("matured_utc", UtcTime),
+    Column("calibrator", String(80)),
+    Column("calibrator_version", sa.BigInteger),
     UniqueConstraint("bundle_hash", "symbol", "timeframe", "origin_utc", "horizon_bars", name="uq_forecast_origin"),
     Index("ix_forecast_symbol_timeframe_matured_utc", "symbol", "timeframe", "matured_utc"),
+)
+
+calibrator_state_table = Table(
+    "calibrator_state",
+    metadata,
+    _symbol(),
+    Column("timeframe", String(3), nullable=False),
+    Column("bundle_hash", String(64), nullable=False),
+    Column("version", sa.BigInteger, nullable=False),
+    Column("calibrator", String(80), nullable=False),
+    Column("as_of_utc", UtcTime, nullable=False),
+    Column("document", sa.JSON, nullable=False),
+    Column("recorded_utc", UtcTime, nullable=False),
+    sa.PrimaryKeyConstraint("symbol", "timeframe", "bundle_hash", "version"),
+    UniqueConstraint("symbol", "timeframe", "bundle_hash", "as_of_utc", name="uq_calibrator_state_as_of"),
+    sa.CheckConstraint("version >= 1", name="version"),
 )
 
 live_decision_table = Table(
