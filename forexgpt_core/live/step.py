@@ -149,7 +149,9 @@ def _tick(
     decision = decide_now(tick, settled.account.position, batch, failure)
     vetoes, intent = guarded(tick, settled, decision)
     is_new = commit(tick, settled, decision, vetoes, intent, batch, forecast_ms)
-    facts |= {"family": None if batch is None else batch.family, "forecast_ms": forecast_ms}
+    facts |= {"forecast_ms": forecast_ms}
+    if batch is not None:
+        facts |= {"family": batch.family, "calibrator": batch.calibrator}
     if not is_new:
         return tick.report(reason="another process decided this bar first", duplicates=1, **facts)
     if intent is not None:

@@ -29,6 +29,7 @@ class TickReport:
         fills: fills booked in this tick.
         duplicates: 1 where the bar had been decided before, by whomever.
         family: which family answered, such as "ensemble" or a fallback; None where no forecast came.
+        calibrator: what calibrated the forecast, such as "adaptive v12", and why another did than was wanted.
     """
 
     deployment_id: str
@@ -46,6 +47,7 @@ class TickReport:
     position: Position | None = None
     equity: Decimal | None = None
     family: str | None = None
+    calibrator: str = ""
     forecast_ms: float | None = None
     latency_ms: float = 0.0
 
