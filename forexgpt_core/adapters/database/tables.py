@@ -125,6 +125,23 @@ ensemble_weight_table = Table(
     sa.CheckConstraint("weight >= 0 AND weight <= 1", name="weight"),
 )
 
+regime_table = Table(
+    "regime",
+    metadata,
+    _symbol(),
+    _timeframe(),
+    Column("bundle_hash", String(64), nullable=False),
+    Column("origin_utc", UtcTime, nullable=False),
+    Column("regime", String(40), nullable=False),
+    Column("volatility_low", sa.Double, nullable=False),
+    Column("volatility_high", sa.Double, nullable=False),
+    Column("trend_band", sa.Double, nullable=False),
+    Column("recorded_utc", UtcTime, nullable=False),
+    sa.PrimaryKeyConstraint("symbol", "timeframe", "bundle_hash", "origin_utc"),
+    sa.CheckConstraint("volatility_low <= volatility_high", name="volatility"),
+    Index("ix_regime_symbol_timeframe_origin_utc", "symbol", "timeframe", "origin_utc"),
+)
+
 strategy_config_table = Table(
     "strategy_config",
     metadata,
