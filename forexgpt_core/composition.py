@@ -60,7 +60,7 @@ from forexgpt_core.settings import Settings, load_ctrader_settings, load_setting
 from forexgpt_core.strategy.event_guard import Bools
 
 if TYPE_CHECKING:
-    from forexgpt_core.ensemble.inference import EnsembleForecaster
+    from forexgpt_core.ensemble.forecaster import EnsembleForecaster
     from forexgpt_core.live.forecasting import EnsembleSource
 
 _BEGINNING, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UTC)

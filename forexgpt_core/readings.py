@@ -74,7 +74,7 @@ def backtest_figures(platform: Platform, symbol: str) -> dict[str, object]:
 
 def forecast_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
     """Return the newest ensemble's forecast from the newest bar in the lake: prices at every level, by horizon."""
-    from forexgpt_core.ensemble.inference import EnsembleForecaster
+    from forexgpt_core.ensemble.forecaster import EnsembleForecaster
 
     settings = platform.pair(symbol)
     timeframe = Timeframe.parse(settings.timeframe)

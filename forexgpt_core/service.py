@@ -65,7 +65,7 @@ class LiveSession:
     @cached_property
     def forecaster(self) -> EnsembleSource:
         """Return the deployed bundle, verified and loaded once."""
-        from forexgpt_core.ensemble.inference import EnsembleForecaster
+        from forexgpt_core.ensemble.forecaster import EnsembleForecaster
 
         d = self.deployment
         loaded = EnsembleForecaster.load(self.platform.bundles, d.symbol, d.timeframe, d.bundle_hash)

@@ -1,194 +1,231 @@
-"""Ensembles: calibrated members pooled quantile by quantile, recalibrated, and kept in a bundle."""
+"""Forecasts served from bundles that are loaded once: any horizons, cached, with latency and provenance."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self, cast
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
+from cachetools import LRUCache, TTLCache
 
-from forexgpt_core.calibration.conformal import CalibratedModel, ConformalCalibrator, load_calibrated
-from forexgpt_core.domain.forecasts import Floats, ForecastBatch
-from forexgpt_core.errors import BadInput, BundleError, NotReady
-from forexgpt_core.features.recipe import Recipe
+from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.ensemble.bundle import KIND, write_ensemble_bundle
+from forexgpt_core.ensemble.forecaster import EnsembleForecaster
+from forexgpt_core.ensemble.horizons import MINUTES, at_horizons, in_bars
+from forexgpt_core.ensemble.pooling import pool
+from forexgpt_core.errors import BadInput
 from forexgpt_core.features.windows import Windows
-from forexgpt_core.models.bundle import Bundle, BundleStore
-from forexgpt_core.models.files import write_json
+from forexgpt_core.models.bundle import BundleStore
 
-KIND = "ensemble"
+__all__ = [
+    "KIND",
+    "MINUTES",
+    "Answer",
+    "EnsembleForecaster",
+    "InferenceService",
+    "Provenance",
+    "ServiceSettings",
+    "pool",
+    "write_ensemble_bundle",
+]
 
-
-def pool(batches: Sequence[ForecastBatch], weights: Floats) -> ForecastBatch:
-    """Return the weighted average of the members' quantiles (Vincentization), level by level.
-
-    Quantiles are averaged rather than probabilities: a mixture of calibrated members is too wide, this is not.
-
-    Args:
-        batches: k forecasts of the same origins and horizons.
-        weights: (k, H), or (k, n, H) where they change with the origin; at least 0, summing to 1 over members.
-
-    Raises:
-        BadInput: the members do not line up, or the weights are not weights.
-    """
-    if not batches:
-        raise BadInput("a pool needs at least one member")
-    first = batches[0]
-    for other in batches[1:]:
-        _require_aligned(first, other)
-    shares = _shares(np.asarray(weights, dtype=np.float64), (len(batches), *first.scale.shape))
-    quantiles = np.einsum("knh,knhq->nhq", shares, np.stack([batch.quantiles for batch in batches]))
-    return ForecastBatch(
-        symbol=first.symbol,
-        timeframe=first.timeframe,
-        family=KIND,
-        origin_utc=first.origin_utc,
-        horizons_bars=first.horizons_bars,
-        # equal neighbours may come out of the sum an ulp apart, in the wrong order
-        quantiles=np.maximum.accumulate(quantiles, axis=-1),
-        scale=np.einsum("knh,knh->nh", shares, np.stack([batch.scale for batch in batches])),
-    )
-
-
-def _require_aligned(first: ForecastBatch, other: ForecastBatch) -> None:
-    for name in ("symbol", "timeframe", "horizons_bars"):
-        if getattr(first, name) != getattr(other, name):
-            raise BadInput(
-                f"{other.family} forecasts {name} {getattr(other, name)}, but {first.family} {getattr(first, name)}"
-            )
-    if not np.array_equal(first.origin_utc, other.origin_utc):
-        raise BadInput(f"{first.family} and {other.family} forecast from different origins")
-
-
-def _shares(weights: Floats, shape: tuple[int, int, int]) -> Floats:
-    members, _, horizons = shape
-    if weights.shape not in ((members, horizons), shape):
-        raise BadInput(f"weights have shape {weights.shape}, expected {(members, horizons)} or {shape}")
-    if not (weights >= 0).all() or not np.allclose(weights.sum(axis=0), 1.0, rtol=0, atol=1e-9):
-        raise BadInput("pool weights must be 0 or more and sum to 1 over the members")
-    return np.broadcast_to(weights if weights.ndim == 3 else weights[:, None, :], shape)
-
-
-def write_ensemble_bundle(
-    store: BundleStore,
-    *,
-    symbol: str,
-    timeframe: str,
-    members: Mapping[str, tuple[str, str]],
-    weights: Mapping[str, Floats],
-    recalibrator: ConformalCalibrator,
-    recipe_json: str,
-    metadata: Mapping[str, object],
-) -> Bundle:
-    """Return the bundle that a deployment names.
-
-    Args:
-        members: (kind, hash) of the calibration bundle of each family.
-        weights: (H,) per family.
-
-    Raises:
-        BadInput: weights and members name different families, or the weights are not weights.
-        BundleError: a member is missing or altered.
-    """
-    if not members or set(weights) != set(members):
-        raise BadInput(f"weights are for {sorted(weights)}, members are {sorted(members)}; expected the same families")
-    families, horizons = sorted(members), recalibrator.horizons_bars
-    _shares(np.stack([weights[family] for family in families]), (len(families), 0, len(horizons)))
-    bundles = {family: store.open(symbol, timeframe, *members[family]) for family in families}
-
-    def fill(folder: Path) -> None:
-        recalibrator.save(folder)
-        (folder / "recipe.json").write_text(recipe_json, encoding="utf-8")
-        described = {
-            family: {
-                "kind": bundles[family].kind,
-                "hash12": bundles[family].hash12,
-                "weights": weights[family].tolist(),
-            }
-            for family in families
-        }
-        write_json(folder / "config.json", {"horizons_bars": list(horizons), "members": described})
-
-    return store.write(symbol, timeframe, KIND, fill, metadata=metadata, parents=tuple(bundles.values()))
+_BundleKey = tuple[str, str, str]
+_Key = tuple[str, tuple[str, ...] | None, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnsembleForecaster:
-    """A verified ensemble: every member's bundle, probe and recipe were checked when it was loaded."""
+class ServiceSettings:
+    """How much is kept, and for how long.
 
-    members: Mapping[str, CalibratedModel]
-    weights: Mapping[str, Floats]
-    recalibrator: ConformalCalibrator
-    recipe: Recipe
-    bundle: Bundle
+    Attributes:
+        cache_seconds: age at which a forecast is made again.
+        cached_forecasts: the least recently used go first.
+        held_bundles: likewise.
+    """
 
-    @property
-    def horizons_bars(self) -> tuple[int, ...]:
-        """Return the horizons it forecasts."""
-        return self.recalibrator.horizons_bars
+    cache_seconds: float = 3600.0
+    cached_forecasts: int = 1024
+    held_bundles: int = 16
 
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Return the columns that its members were fitted on, in order; a member may read none."""
-        return max((member.model.feature_names for member in self.members.values()), key=len)
+    def __post_init__(self) -> None:
+        if not self.cache_seconds > 0 or self.cached_forecasts < 1 or self.held_bundles < 1:
+            raise BadInput(
+                "cache_seconds must be above 0, cached_forecasts and held_bundles 1 or more; were"
+                f" {self.cache_seconds}, {self.cached_forecasts} and {self.held_bundles}"
+            )
 
-    @classmethod
-    def load(cls, store: BundleStore, symbol: str, timeframe: str, hash12: str) -> Self:
-        """Return the ensemble of a bundle.
 
-        Raises:
-            BundleError: a bundle is missing or altered, or a member stands on other features or horizons.
-        """
-        bundle = store.open(symbol, timeframe, KIND, hash12)
-        described = cast("Mapping[str, Mapping[str, object]]", bundle.read_json("config.json").get("members", {}))
-        recipe = _recipe((bundle.path / "recipe.json").read_text(encoding="utf-8"), bundle)
-        recalibrator = ConformalCalibrator.load(bundle.path)
-        members = {
-            family: load_calibrated(store, symbol, timeframe, str(one["kind"]), str(one["hash12"]))
-            for family, one in described.items()
-        }
-        for family, member in members.items():
-            _require_same_base(family, member, recipe, recalibrator.horizons_bars)
-        weights = {family: np.array(one["weights"], dtype=np.float64) for family, one in described.items()}
-        return cls(members=members, weights=weights, recalibrator=recalibrator, recipe=recipe, bundle=bundle)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What an answer was made of.
 
-    def forecast(self, windows: Windows, *, families: Collection[str] | None = None) -> ForecastBatch:
-        """Return the recalibrated pool; see `pooled`."""
-        return self.recalibrator.apply(self.pooled(windows, families=families))
+    Attributes:
+        bundle_hash: of the ensemble.
+        member_hashes, model_hashes: calibration and model bundle by family, of the members used.
+        calibrator: what calibrated the combination, and the bundle it stands in.
+        recipe_hash: of the features.
+        input_hash: SHA-256 of every bar and feature the forecast may depend on.
+        cached: whether it was made for an earlier question.
+        interpolated_bars: horizons that were not trained; see `horizons.at_horizons`.
+    """
 
-    def pooled(self, windows: Windows, *, families: Collection[str] | None = None) -> ForecastBatch:
-        """Return the pool before it is recalibrated.
+    bundle_hash: str
+    member_hashes: Mapping[str, str]
+    model_hashes: Mapping[str, str]
+    calibrator: str
+    recipe_hash: str
+    input_hash: str
+    cached: bool
+    interpolated_bars: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A forecast, how long it took, and what it was made of.
+
+    Attributes:
+        forecasts: column by column the horizons that were asked, in bars of the bundle's timeframe.
+        latency_ms: from the question to the answer; the first one of a bundle loads it.
+    """
+
+    forecasts: ForecastBatch
+    latency_ms: float
+    provenance: Provenance
+
+
+@dataclass(slots=True)
+class _Held:
+    """One bundle: its lock lets one thread load it, and one at a time ask it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ensemble: EnsembleForecaster | None = None
+
+
+class InferenceService:
+    """Answers questions to deployed ensembles. Safe to share between threads.
+
+    Each bundle is verified and loaded once in a process, however many threads ask first. An equal question (same
+    bundle, bars and features) is answered from memory until it is `cache_seconds` old, for whatever horizons. A bundle
+    is asked by one thread at a time, so equal questions at the same moment are computed once, too.
+    """
+
+    def __init__(
+        self,
+        store: BundleStore,
+        *,
+        settings: ServiceSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember where bundles are.
 
         Args:
-            families: members to use, all by default; the weights of the others go to these in proportion.
+            clock: seconds, never going back; cached forecasts age by it.
+        """
+        chosen = settings or ServiceSettings()
+        self._store = store
+        self._lock = threading.Lock()
+        self._held: LRUCache[_BundleKey, _Held] = LRUCache(chosen.held_bundles)
+        self._cache: TTLCache[_Key, ForecastBatch] = TTLCache(chosen.cached_forecasts, chosen.cache_seconds, clock)
+
+    def ensemble(self, symbol: str, timeframe: str, hash12: str) -> EnsembleForecaster:
+        """Return the ensemble of a bundle, loaded on first use.
 
         Raises:
+            BundleError: a bundle is missing or altered, or a member does not fit; the next call tries again.
+        """
+        held = self._slot(symbol, timeframe, hash12)
+        with held.lock:
+            return self._loaded(held, symbol, timeframe, hash12)
+
+    def forecast(
+        self,
+        windows: Windows,
+        hash12: str,
+        *,
+        horizons: Sequence[int] | None = None,
+        unit: Timeframe | str | None = None,
+        families: Collection[str] | None = None,
+    ) -> Answer:
+        """Return the forecasts of one bundle from some origins.
+
+        Args:
+            windows: origins on bars and features built by the bundle's recipe; its pair and timeframe name the bundle.
+            hash12: of the ensemble bundle.
+            horizons: increasing; those that were trained by default.
+            unit: timeframe whose bars `horizons` count, or "minutes"; the bundle's own timeframe by default.
+            families: members to use, all by default.
+
+        Raises:
+            BundleError: the bundle is missing, altered, or the windows have other features.
+            BadInput: a horizon is not a whole number of bars, or lies outside the trained ones.
             NotReady: none of `families` is a member.
         """
-        wanted = [family for family in self.members if families is None or family in families]
-        if not wanted:
-            raise NotReady(f"no member of the ensemble is among {sorted(families or ())}; it has {list(self.members)}")
-        batches = [self.members[family].forecast(windows) for family in wanted]
-        weights = np.stack([self.weights[family] for family in wanted])
-        total = weights.sum(axis=0)
-        shares = np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1 / len(wanted))
-        return pool(batches, shares)
-
-
-def _recipe(text: str, bundle: Bundle) -> Recipe:
-    """Return the recipe in a bundle, which an earlier release may have written in another form."""
-    try:
-        return Recipe.from_json(text)
-    except BadInput as error:
-        raise BundleError(
-            f"bundle {bundle.hash12} was trained on features that this release does not build: train it again, and"
-            f" deploy what comes out ({error})"
-        ) from None
-
-
-def _require_same_base(family: str, member: CalibratedModel, recipe: Recipe, horizons_bars: tuple[int, ...]) -> None:
-    if _recipe(member.model.recipe_json, member.model.bundle).hash12 != recipe.hash12:
-        raise BundleError(f"member {family} was trained on features of another recipe than the ensemble's")
-    if member.model.forecaster.horizons_bars != horizons_bars:
-        raise BundleError(
-            f"member {family} forecasts horizons {member.model.forecaster.horizons_bars}, the ensemble {horizons_bars}"
+        started = time.perf_counter()
+        symbol, base = windows.arrays.symbol, windows.arrays.timeframe
+        bars = None if horizons is None else in_bars(horizons, unit or base, base)
+        held = self._slot(symbol, str(base), hash12)
+        with held.lock:
+            ensemble = self._loaded(held, symbol, str(base), hash12)
+            fingerprint = input_hash(windows)
+            chosen = None if families is None else tuple(sorted(set(families)))
+            made, cached = self._made(ensemble, windows, (hash12, chosen, fingerprint))
+        batch, interpolated = at_horizons(made, bars or made.horizons_bars)
+        used = {f: m for f, m in ensemble.members.items() if families is None or f in families}
+        provenance = Provenance(
+            bundle_hash=hash12,
+            member_hashes={family: member.bundle.hash12 for family, member in used.items()},
+            model_hashes={family: member.model.bundle.hash12 for family, member in used.items()},
+            calibrator=f"{type(ensemble.recalibrator).__name__} of {hash12}",
+            recipe_hash=ensemble.recipe.hash12,
+            input_hash=fingerprint,
+            cached=cached,
+            interpolated_bars=interpolated,
         )
+        return Answer(forecasts=batch, latency_ms=(time.perf_counter() - started) * 1e3, provenance=provenance)
+
+    def _slot(self, symbol: str, timeframe: str, hash12: str) -> _Held:
+        key = (symbol, timeframe, hash12)
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = _Held()
+            return self._held[key]
+
+    def _loaded(self, held: _Held, symbol: str, timeframe: str, hash12: str) -> EnsembleForecaster:
+        if held.ensemble is None:
+            held.ensemble = EnsembleForecaster.load(self._store, symbol, timeframe, hash12)
+        return held.ensemble
+
+    def _made(self, ensemble: EnsembleForecaster, windows: Windows, key: _Key) -> tuple[ForecastBatch, bool]:
+        with self._lock:
+            known = self._cache.get(key)
+        if known is not None:
+            return known, True
+        made = ensemble.forecast(windows, families=key[1])
+        with self._lock:
+            self._cache[key] = made
+        return made, False
+
+
+def input_hash(windows: Windows) -> str:
+    """Return the SHA-256 of everything a forecast of these windows may read: nothing later than the newest origin."""
+    arrays, rows = windows.arrays, windows.rows
+    end = int(rows.max()) + 1 if rows.size else 0
+    digest = hashlib.sha256(repr((arrays.symbol, str(arrays.timeframe), arrays.feature_names, rows.tolist())).encode())
+    base = (arrays.ts_utc[:end].astype("datetime64[us]").view(np.int64), arrays.close[:end], windows.features)
+    sequences = (
+        part
+        for timeframe, bars in sorted(arrays.sequences.items())
+        for last in [int(bars.newest[rows].max()) + 1 if rows.size else 0]
+        for part in (
+            np.frombuffer(repr((str(timeframe), bars.names)).encode(), dtype=np.uint8),
+            bars.ts_utc[:last].astype("datetime64[us]").view(np.int64),
+            bars.values[:last],
+            bars.newest[rows],
+        )
+    )
+    for part in chain(base, sequences):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ import polars as pl
 
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.forecasts import ForecastBatch
-from forexgpt_core.ensemble.inference import EnsembleForecaster
+from forexgpt_core.ensemble.forecaster import EnsembleForecaster
 from forexgpt_core.errors import ForexGPTError, NotReady
 from forexgpt_core.features.build import build_features
 from forexgpt_core.features.inputs import FeatureInputs
