@@ -1,32 +1,30 @@
 """What an ensemble would have forecast out of sample, and what it would forecast with today's weights."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import polars as pl
 
 from forexgpt_core.calibration.conformal import ConformalCalibrator
 from forexgpt_core.domain.forecast_table import common_origins
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch
-from forexgpt_core.ensemble.inference import pool
-from forexgpt_core.ensemble.weights import final_weights, matured_inverse_crps_weights
+from forexgpt_core.ensemble.pooling import MODES, combine, scaled_by_spread
+from forexgpt_core.ensemble.regimes import REGIMES, Ints, RegimeModel, running_labels
+from forexgpt_core.ensemble.weights import (
+    Times,
+    WeightSettings,
+    final_regime_weights,
+    final_weights,
+    matured_rows,
+    matured_weights,
+    regime_weights,
+)
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.scores import crps
 
 _LEAST_ROWS = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightSettings:
-    """How past errors become weights.
-
-    Attributes:
-        halflife_bars: age at which an error counts half.
-        shrink_rows: matured errors at which weights have moved half-way from equal to inverse CRPS.
-    """
-
-    halflife_bars: float = 500.0
-    shrink_rows: float = 200.0
+EQUAL_WEIGHTS = "equal_weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,22 +34,33 @@ class EnsembleEvidence:
     Attributes:
         names: k members.
         origin_utc: (n,) all shared origins.
-        weights: (k, n, H) usable at each origin, from errors matured by then.
+        weights: (k, n, H) used at each origin, from errors matured by then, of the regime there where regimes are on.
         today: (k, H) weights from every matured error.
-        forecasts, equal_weights, reference: on the scored origins.
+        modes: by mode of combination, on the scored origins, each recalibrated; all of the same origins, so each can
+            be backtested and scored beside the others.
+        forecasts: the mode that is deployed, under the family name "ensemble".
+        equal_weights: the mode "mean" under its own name: always there to compare with.
+        reference: on the scored origins.
         returns: (m, H) realised on the scored origins.
-        recalibrator: fitted on every matured pooled forecast, for the deployed bundle.
+        recalibrator: of the deployed mode, fitted on every matured pooled forecast, for the deployed bundle.
+        labels: (n,) place in REGIMES at each origin by what was known then; None without regimes.
+        regimes: thresholds fitted on all bars, for the deployed bundle; None without regimes.
+        today_by_regime: (k, H) weights by regime from every matured error; empty without regimes.
     """
 
     names: tuple[str, ...]
     origin_utc: np.ndarray
     weights: Floats
     today: Floats
+    modes: Mapping[str, ForecastBatch]
     forecasts: ForecastBatch
     equal_weights: ForecastBatch
     reference: ForecastBatch
     returns: Floats
     recalibrator: ConformalCalibrator
+    labels: Ints | None = None
+    regimes: RegimeModel | None = None
+    today_by_regime: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def ensemble_evidence(
@@ -60,58 +69,139 @@ def ensemble_evidence(
     reference: str,
     scored_from_utc: np.datetime64,
     settings: WeightSettings,
+    candles: pl.DataFrame | None = None,
 ) -> EnsembleEvidence:
-    """Return the pooled, recalibrated forecasts that the members' stored forecasts would have given.
+    """Return the combined, recalibrated forecasts that the members' stored forecasts would have given, in every mode.
+
+    Members are judged by CRPS in scales of the reference, so quiet and wild hours count alike.
 
     Args:
         members: calibrated forecasts and realised returns by family, of models that saw none of these origins;
             `reference` is one of the families.
         scored_from_utc: origins before it feed weights and recalibrator and are not scored. The members' own radii
-            were fitted there, so recalibration corrects what pooling does to coverage and nothing else.
+            were fitted there, so recalibration corrects what combining does to coverage and nothing else.
+        candles: `ts_utc, close` of every bar the members' returns were measured on, in the version they were. Gives
+            errors their exact time of maturity where origins are missing, and regimes their prices.
 
     Raises:
-        BadInput: a family was evaluated at other horizons than the reference.
+        BadInput: the reference is no member, a family was evaluated at other horizons than it, an origin has no
+            candle, or regimes are asked for without candles.
         NotReady: too few shared origins before or after it.
     """
+    _require_members(members, reference)
     names = tuple(members)
-    for name in names:
-        if members[name][0].horizons_bars != members[reference][0].horizons_bars:
-            raise BadInput(
-                f"{name} was evaluated at horizons {members[name][0].horizons_bars}, {reference} at"
-                f" {members[reference][0].horizons_bars}; train and evaluate both with the same settings"
-            )
     aligned = common_origins([members[name] for name in names])
     batches, returns = [batch for batch, _ in aligned], aligned[0][1]
-    horizons = batches[0].horizons_bars
-    losses = np.stack([crps(batch.quantiles, returns) for batch in batches])
-    weights = matured_inverse_crps_weights(
-        losses,
-        horizons_bars=horizons,
-        halflife_bars=settings.halflife_bars,
-        shrink_rows=settings.shrink_rows,
-    )
-    pooled = pool(batches, weights)
-    equal = pool(batches, np.full(weights.shape, 1 / len(names)))
-    before, scored = pooled.origin_utc < scored_from_utc, pooled.origin_utc >= scored_from_utc
-    if min(before.sum(), scored.sum()) < _LEAST_ROWS:
+    of_reference = batches[names.index(reference)]
+    origins, horizons = of_reference.origin_utc, of_reference.horizons_bars
+    scored = origins >= scored_from_utc
+    if min((~scored).sum(), scored.sum()) < _LEAST_ROWS:
         raise NotReady(
-            f"the families share {before.sum()} forecasts before and {scored.sum()} after {scored_from_utc};"
+            f"the families share {(~scored).sum()} forecasts before and {scored.sum()} after {scored_from_utc};"
             f" an ensemble needs {_LEAST_ROWS} of each"
         )
-    recalibrate = ConformalCalibrator.fit(pooled.take(before), returns[before])
+    losses = np.stack([crps(batch.quantiles, returns) for batch in batches]) / of_reference.scale
+    rows = np.arange(origins.size) if candles is None else bar_rows(origins, candles)
+    matured = matured_rows(rows, horizons)
+    weighing = _Weighing.of(losses, matured, rows, candles, settings)
+    weights = scaled_by_spread(batches, weighing.weights, settings.uncertainty_exponent)
+    pooled = {mode: combine(batches, weights, mode=mode) for mode in MODES}
+    known_then = known_before(returns, matured, int(np.argmax(scored)))
+    finished = {mode: recalibrated(batch, known_then, scored) for mode, batch in pooled.items()}
     return EnsembleEvidence(
         names=names,
-        origin_utc=pooled.origin_utc,
+        origin_utc=origins,
         weights=weights,
-        today=final_weights(
-            losses,
-            horizons_bars=horizons,
-            halflife_bars=settings.halflife_bars,
-            shrink_rows=settings.shrink_rows,
-        ),
-        forecasts=replace(recalibrate.apply(pooled.take(scored)), family="ensemble"),
-        equal_weights=replace(equal.take(scored), family="equal_weights"),
-        reference=batches[names.index(reference)].take(scored),
+        today=final_weights(losses, settings),
+        modes=finished,
+        forecasts=finished[settings.mode],
+        equal_weights=replace(finished["mean"], family=EQUAL_WEIGHTS),
+        reference=of_reference.take(scored),
         returns=returns[scored],
-        recalibrator=ConformalCalibrator.fit(pooled, returns),
+        recalibrator=ConformalCalibrator.fit(pooled[settings.mode], returns),
+        labels=weighing.labels,
+        regimes=weighing.regimes,
+        today_by_regime=weighing.today_by_regime,
     )
+
+
+def recalibrated(pooled: ForecastBatch, known_returns: Floats, scored: np.ndarray) -> ForecastBatch:
+    """Return the scored forecasts with their intervals set right by what was known before the first of them.
+
+    Args:
+        known_returns: (n, H) realised returns, NaN where they were not known at the first scored origin.
+        scored: (n,) mask of the origins wanted.
+    """
+    return ConformalCalibrator.fit(pooled, known_returns).apply(pooled.take(scored))
+
+
+def known_before(returns: Floats, matured: Ints, origin: int) -> Floats:
+    """Return the returns with NaN in place of those not known at an origin, by its number."""
+    return np.where(np.arange(len(returns))[:, None] < matured[origin], returns, np.nan)
+
+
+def bar_rows(origin_utc: Times, candles: pl.DataFrame) -> Ints:
+    """Return the row of each origin among the candles.
+
+    Raises:
+        BadInput: an origin has no candle.
+    """
+    ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
+    origins = origin_utc.astype("datetime64[us]")
+    rows = np.searchsorted(ts, origins)
+    absent = np.ones(origins.size, dtype=bool) if not ts.size else ts[np.minimum(rows, ts.size - 1)] != origins
+    if absent.any():
+        raise BadInput(
+            f"{int(absent.sum())} of {origins.size} forecast origins have no candle, first {origins[absent][0]};"
+            " give the candles that the members were evaluated on"
+        )
+    return rows.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Weighing:
+    """Weights at each origin, and by regime where regimes are on."""
+
+    weights: Floats
+    labels: Ints | None = None
+    regimes: RegimeModel | None = None
+    today_by_regime: Mapping[str, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, losses: Floats, matured: Ints, rows: Ints, candles: pl.DataFrame | None, settings: WeightSettings
+    ) -> "_Weighing":
+        overall = matured_weights(losses, matured, settings)
+        if settings.regimes is None:
+            return cls(weights=overall)
+        if candles is None:
+            raise BadInput("weights by regime need the candles that the members were evaluated on")
+        closes = candles["close"].to_numpy().astype(np.float64)[: int(rows[-1]) + 1]
+        labels = running_labels(closes, settings.regimes)[rows]
+        of_each = regime_weights(losses, matured, labels, settings)  # (R, k, n, H)
+        there = np.concatenate([of_each, overall[None]])[labels, :, np.arange(rows.size)]  # UNKNOWN, -1, is the last
+        fitted = RegimeModel.fit(closes, settings.regimes)
+        today = final_regime_weights(losses, fitted.labels(closes)[rows], settings)
+        return cls(
+            weights=np.moveaxis(there, 0, 1),
+            labels=labels,
+            regimes=fitted,
+            today_by_regime=dict(zip(REGIMES, today, strict=True)),
+        )
+
+
+def _require_members(members: Mapping[str, tuple[ForecastBatch, Floats]], reference: str) -> None:
+    if reference not in members:
+        raise BadInput(f"the reference {reference} must be a member of every ensemble; members are {sorted(members)}")
+    wanted = members[reference][0].horizons_bars
+    for name, (batch, _) in members.items():
+        if batch.horizons_bars != wanted:
+            raise BadInput(
+                f"{name} was evaluated at horizons {batch.horizons_bars}, {reference} at {wanted};"
+                " train and evaluate both with the same settings"
+            )
+
+
+def by_family(names: Sequence[str], weights: Floats) -> dict[str, Floats]:
+    """Return (k, H) weights as (H,) per family, as a bundle takes them."""
+    return dict(zip(names, weights, strict=True))
