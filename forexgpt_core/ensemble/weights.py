@@ -114,8 +114,7 @@ def matured_weights(losses: Floats, matured: Ints, settings: WeightSettings) -> 
         BadInput: shapes do not fit, or a loss is negative or infinite.
     """
     clean = _require_losses(losses)
-    equal = np.full((clean.shape[0], 1, 1), 1 / clean.shape[0])
-    return _kept(_shrunk(clean, _require_matured(matured, clean), settings, equal, settings.shrink_rows), settings)
+    return _kept(_of_all_rows(clean, _require_matured(matured, clean), settings), settings)
 
 
 def final_weights(losses: Floats, settings: WeightSettings) -> Floats:
@@ -143,7 +142,7 @@ def regime_weights(losses: Floats, matured: Ints, labels: Ints, settings: Weight
     if labels.shape != clean.shape[1:2]:
         raise BadInput(f"regime labels have shape {labels.shape}, expected {clean.shape[1:2]}")
     counts = _require_matured(matured, clean)
-    overall = matured_weights(clean, counts, settings)
+    overall = _of_all_rows(clean, counts, settings)
     in_regime = [np.where((labels == place)[:, None], clean, np.nan) for place in range(len(REGIMES))]
     of_each = [_shrunk(one, counts, settings, overall, settings.regime_shrink_rows) for one in in_regime]
     return np.stack([_kept(one, settings) for one in of_each])
@@ -152,6 +151,11 @@ def regime_weights(losses: Floats, matured: Ints, labels: Ints, settings: Weight
 def final_regime_weights(losses: Floats, labels: Ints, settings: WeightSettings) -> Floats:
     """Return (R, k, H) weights of each regime from every row of `losses`."""
     return np.asarray(regime_weights(losses, _all_rows(losses), labels, settings)[:, :, 0])
+
+
+def _of_all_rows(losses: Floats, matured: Ints, settings: WeightSettings) -> Floats:
+    equal = np.full((losses.shape[0], 1, 1), 1 / losses.shape[0])
+    return _shrunk(losses, matured, settings, equal, settings.shrink_rows)
 
 
 def _shrunk(losses: Floats, matured: Ints, settings: WeightSettings, prior: Floats, shrink_rows: float) -> Floats:
