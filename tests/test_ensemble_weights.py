@@ -185,6 +185,14 @@ class TestRegret:
         assert (regret <= bounds * (1 + 1e-9)).all()
 
     @pytest.mark.parametrize("weigh", [ewa_weights, boa_weights])
+    def test_stays_within_bounds_where_following_the_leader_is_ruinous(self, weigh) -> None:
+        errors = np.zeros((2, 2000, 1))
+        errors[0, 0], errors[1, 1::2], errors[0, 2::2] = 0.5, 1.0, 1.0  # whoever leads, loses next
+        regret = (weigh(errors)[:, :-1] * errors).sum() - errors.sum(axis=1).min()
+        following = 1999 - errors.sum(axis=1).min()
+        assert regret <= np.sqrt(2000) * (1.36 * np.sqrt(np.log(2)) + 3.42) < following / 4
+
+    @pytest.mark.parametrize("weigh", [ewa_weights, boa_weights])
     def test_is_a_small_part_of_that_of_equal_weights_where_one_member_is_better(self, weigh) -> None:
         errors = np.random.default_rng(1).uniform(0.5, 1.5, size=(4, 2000, 1))
         errors[2] -= 0.2
