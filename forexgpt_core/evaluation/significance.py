@@ -75,7 +75,7 @@ def diebold_mariano(
     Source: Diebold and Mariano (1995), JBES 13(3); Harvey, Leybourne and Newbold (1997), IJF 13(2); Kiefer and
     Vogelsang (2005), Econometric Theory 21(6), on bandwidths that do not vanish.
     """
-    d = _difference(loss_model, loss_reference, horizon_bars)
+    d = loss_difference(loss_model, loss_reference, horizon_bars)
     n, h = d.size, horizon_bars
     bandwidth = max(2 * h, math.ceil(n ** (1 / 3))) if bandwidth_rows is None else bandwidth_rows
     bandwidth = min(bandwidth, n - 1)
@@ -98,7 +98,12 @@ def diebold_mariano(
     )
 
 
-def _difference(loss_model: Floats, loss_reference: Floats, horizon_bars: int) -> Floats:
+def loss_difference(loss_model: Floats, loss_reference: Floats, horizon_bars: int) -> Floats:
+    """Return (n,) loss of the model minus that of the reference.
+
+    Raises:
+        UnpairedLosses: shapes differ, a loss is not finite, or there are not more than 2 horizons of rows.
+    """
     model, reference = np.asarray(loss_model, dtype=np.float64), np.asarray(loss_reference, dtype=np.float64)
     if model.ndim != 1 or model.shape != reference.shape:
         raise UnpairedLosses(f"losses must be two (n,) series, were {model.shape} and {reference.shape}")
@@ -141,7 +146,7 @@ def skill_interval(
 
     Source: Politis and Romano (1992), circular block resampling.
     """
-    _difference(loss_model, loss_reference, horizon_bars)
+    loss_difference(loss_model, loss_reference, horizon_bars)
     if not 0 < level < 1:
         raise BadInput(f"level must lie in (0, 1), was {level}")
     model, reference = np.asarray(loss_model, dtype=np.float64), np.asarray(loss_reference, dtype=np.float64)
