@@ -192,6 +192,22 @@ def test_ingestion_is_measured_from_the_file_to_the_lake_also_without_real_bars(
     assert bench_ingest.measure({"another"}) == []
 
 
+def test_the_bootstrap_and_the_search_are_judged_in_measured_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import bench_significance
+
+    monkeypatch.setattr(bench_significance, "REPEATS", 1)
+    monkeypatch.setattr(bench_significance, "TRIALS", 20)
+    interval, pbo = bench_significance.measure(None)
+    assert [(m.name, m.unit, m.goal) for m in (interval, pbo)] == [
+        ("bootstrap_interval", "s", "ours <= 2"),
+        ("pbo", "s", None),
+    ]
+    assert "1,000 replicates of 10,000 rows" in interval.note
+    assert "20 trials x 2,000 rows x 16 blocks, 12,870 halves" in pbo.note
+    assert [m.name for m in bench_significance.measure({"pbo"})] == ["pbo"]
+    assert bench_significance.measure({"another"}) == []
+
+
 @pytest.mark.slow
 def test_a_fresh_process_and_a_real_run_are_timed_and_the_environment_is_put_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
