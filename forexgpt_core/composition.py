@@ -56,6 +56,7 @@ from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.live.guard import EventWatch
 from forexgpt_core.models.bundle import BundleStore
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
+from forexgpt_core.optimisation.verdict import SearchVerdict, judge_search
 from forexgpt_core.settings import Settings, load_ctrader_settings, load_settings
 from forexgpt_core.strategy.event_guard import Bools
 
@@ -506,10 +507,23 @@ class Platform:
         forecasts, _ = from_table(stored, symbol=symbol, timeframe=str(timeframe), family=ENSEMBLE)
         return newest, self.lake.candles(symbol, timeframe), forecasts
 
+    def judge_search(self, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
+        """Return what a search is worth after everything that was ever tried on the pair, itself included."""
+        return judge_search(result, self.studies.trial_registry(settings.symbol, settings.timeframe))
+
     def record_search(
-        self, settings: SymbolSettings, ensemble: ModelVersion, result: ParetoResult, search: ParetoSettings
+        self,
+        settings: SymbolSettings,
+        ensemble: ModelVersion,
+        result: ParetoResult,
+        search: ParetoSettings,
+        verdict: SearchVerdict,
     ) -> int:
-        """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed."""
+        """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed.
+
+        Every trial is stored: the members first, best first, then the others in the order tried.
+        """
+        members = {m.hash12 for m in result.members}
         return self.studies.record(
             symbol=settings.symbol,
             timeframe=settings.timeframe,
@@ -521,6 +535,11 @@ class Platform:
             trials=[
                 Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
                 for m in result.members
+            ]
+            + [
+                Trial(config=trial.config, in_sample=trial.in_sample)
+                for trial in result.evaluated
+                if trial.config.hash12 not in members
             ],
             details={
                 **asdict(search),
@@ -528,6 +547,7 @@ class Platform:
                 "feasible": result.feasible,
                 "note": result.note,
                 "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
+                "overfitting": verdict.to_dict(),
             },
         )
 

@@ -104,6 +104,7 @@ def test_the_later_part_never_reaches_the_search(found: ParetoResult) -> None:
     )
     other = find(pl.concat([CANDLES.head(count), later]), mixed)
     assert other.evaluated == found.evaluated
+    np.testing.assert_array_equal(other.daily_returns, found.daily_returns)
     assert [(m.config, m.in_sample) for m in other.members] == [(m.config, m.in_sample) for m in found.members]
     assert [m.out_of_sample for m in other.members] != [m.out_of_sample for m in found.members]
     assert pick(other).hash12 == pick(found).hash12
@@ -145,6 +146,22 @@ def test_the_hypervolume_never_falls(found: ParetoResult) -> None:
     assert len(found.hypervolume) == SETTINGS.generations
     assert list(found.hypervolume) == sorted(found.hypervolume)
     assert 0 < found.hypervolume[-1] <= 1
+
+
+def test_the_returns_of_every_trial_are_those_of_its_figures(found: ParetoResult) -> None:
+    assert found.daily_returns.shape[1] == found.trials
+    assert found.daily_returns.dtype == np.float32
+    np.testing.assert_array_equal(find().daily_returns, found.daily_returns)
+    yearly = np.sqrt(found.periods_per_year)
+    for trial, returns in zip(found.evaluated, found.daily_returns.astype(np.float64).T, strict=True):
+        if (sharpe := trial.in_sample["sharpe"]) is not None:
+            assert returns.mean() / returns.std(ddof=1) * yearly == pytest.approx(float(sharpe), rel=1e-4)
+        total = (np.prod(1 + returns) - 1) * 100
+        assert total == pytest.approx(float(trial.in_sample["return_pct"] or 0), abs=1e-3)
+    for member in found.members:
+        returns = member.out_of_sample_returns
+        if (sharpe := member.out_of_sample["sharpe"]) is not None:
+            assert returns.mean() / returns.std(ddof=1) * yearly == pytest.approx(float(sharpe))
 
 
 def test_picks_are_members_chosen_by_earlier_figures(found: ParetoResult) -> None:

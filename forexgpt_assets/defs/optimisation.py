@@ -48,12 +48,14 @@ def pareto_configs(
         no_entry=platform.no_entry(pair, bars),
         progress=lambda share, message: context.log.debug(f"{share:.0%} {message}"),
     )
-    study = platform.record_search(pair, traded, result, settings)
+    verdict = platform.judge_search(pair, result)
+    study = platform.record_search(pair, traded, result, settings, verdict)
     rows = [
         {
             "config": m.hash12,
             **{f"in_{k}": m.in_sample.get(k) for k in _SHOWN},
             **{f"out_{k}": m.out_of_sample.get(k) for k in _SHOWN},
+            **verdict.of(m.hash12).shown(),
             **asdict(m.config),
         }
         for m in result.members
@@ -66,6 +68,7 @@ def pareto_configs(
                 {
                     "trials": result.trials,
                     "study": study,
+                    **verdict.figures(),
                     "spread_pips": pair.costs.spread_pips,
                     "seconds": perf_counter() - started,
                 }

@@ -32,6 +32,23 @@ def day_ends(ts_utc: Times) -> tuple[Ints, int]:
     return ends.astype(np.int64), _WEEKS_PER_YEAR if weekly else _DAYS_PER_YEAR
 
 
+def periods_per_year(timeframe: Timeframe) -> int:
+    """Return the periods that a Sharpe ratio of such bars was annualised with; `day_ends` finds the same in them."""
+    return _WEEKS_PER_YEAR if timeframe is Timeframe.W1 else _DAYS_PER_YEAR
+
+
+def day_returns(equity: Floats, cash: float, ends: Ints) -> Floats:
+    """Return the simple return of every FX day (week, for weekly bars), the first one from `cash`; 0 after ruin.
+
+    Args:
+        equity: (n,) at each bar's close.
+        ends: see `day_ends`.
+    """
+    daily = np.concatenate(([cash], equity[ends]))
+    before = daily[:-1]
+    return np.asarray(np.divide(daily[1:], before, out=np.ones_like(before), where=before > 0) - 1)
+
+
 def drawdown(equity: Floats) -> Floats:
     """Return the share lost since the highest equity so far; shape of the input, 0 at every new high."""
     peak = np.maximum.accumulate(equity)
@@ -46,9 +63,7 @@ def curve_stats(equity: Floats, cash: float, ends: Ints, periods_per_year: int) 
         ends, periods_per_year: see `day_ends`.
     """
     curve = np.concatenate(([cash], equity))
-    daily = np.concatenate(([cash], equity[ends]))
-    before = daily[:-1]
-    returns = np.divide(daily[1:], before, out=np.ones_like(before), where=before > 0) - 1  # 0 after ruin
+    returns = day_returns(equity, cash, ends)
     mean = float(returns.mean())
     deviation = float(returns.std(ddof=1)) if returns.size > 1 else 0.0
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0) ** 2)))

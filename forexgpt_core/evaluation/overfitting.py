@@ -5,6 +5,7 @@ normal returns. A formula that takes an annualised ratio or an excess kurtosis l
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,3 +171,31 @@ def best_of_trials_p(evidence: SharpeEvidence, *, trials: int) -> float:
         raise BadInput(f"trials must be 1 or more, was {trials}; count everything that was ever tried")
     worse = 1 - probabilistic_sharpe(evidence)
     return 1.0 if worse >= 1 else -math.expm1(trials * math.log1p(-worse))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRegistry:
+    """Every configuration that was ever tried on a pair and timeframe: what the best of them has to be deflated by.
+
+    Attributes:
+        sharpes: in-sample Sharpe ratio per period by configuration, None where it was undefined.
+        unrecorded: trials known by their number only.
+    """
+
+    sharpes: Mapping[str, float | None]
+    unrecorded: int = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many trials there were, those without a Sharpe ratio included."""
+        return len(self.sharpes) + self.unrecorded
+
+    @property
+    def sharpe_std(self) -> float:
+        """Return the standard deviation of the Sharpe ratios that are defined, NaN for fewer than two."""
+        known = [sharpe for sharpe in self.sharpes.values() if sharpe is not None]
+        return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+
+    def including(self, sharpes: Mapping[str, float | None]) -> "TrialRegistry":
+        """Return the registry with further trials; one tried before counts once, with its newer figure."""
+        return TrialRegistry(sharpes={**self.sharpes, **sharpes}, unrecorded=self.unrecorded)

@@ -6,9 +6,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forexgpt_core.backtest.kernc import run_span
-from forexgpt_core.backtest.performance import Stats
+from forexgpt_core.backtest.performance import Stats, day_returns
 from forexgpt_core.backtest.span import Span
 from forexgpt_core.optimisation.front import OBJECTIVES, Floats, objectives
 from forexgpt_core.optimisation.search_space import SearchSpace
@@ -29,6 +30,7 @@ class Bench:
 
     Attributes:
         trials: what was backtested, by configuration hash, in the order tried.
+        returns: of each trial per FX day (see `performance.day_returns`), float32 to keep many.
         repeats: how often a configuration came back.
         generation_ends: number of trials after each whole generation.
     """
@@ -36,6 +38,7 @@ class Bench:
     span: Span
     cash: float
     trials: dict[str, Trial] = field(default_factory=dict)
+    returns: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     repeats: int = 0
     generation_ends: list[int] = field(default_factory=list)
 
@@ -45,8 +48,10 @@ class Bench:
         if known is not None:
             self.repeats += 1
             return known
-        stats = run_span(self.span, config, cash=self.cash).stats
-        trial = self.trials[config.hash12] = Trial(config=config, in_sample=stats)
+        run = run_span(self.span, config, cash=self.cash)
+        daily = day_returns(run.equity["equity"].to_numpy(), self.cash, self.span.ends)
+        self.returns[config.hash12] = daily.astype(np.float32)
+        trial = self.trials[config.hash12] = Trial(config=config, in_sample=run.stats)
         return trial
 
     @property

@@ -6,15 +6,16 @@ the earlier ones.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from forexgpt_core.backtest.kernc import run_span
-from forexgpt_core.backtest.performance import Stats
+from forexgpt_core.backtest.performance import Floats, Stats, day_returns
 from forexgpt_core.backtest.span import Bools, Span, lay_out
 from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.domain.costs import Costs
@@ -60,11 +61,16 @@ class ParetoSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParetoMember:
-    """A configuration of the front, with its figures on the part searched and on the later part."""
+    """A configuration of the front, with its figures on the part searched and on the later part.
+
+    Attributes:
+        out_of_sample_returns: (days,) of the later part, see `performance.day_returns`.
+    """
 
     config: StrategyConfig
     in_sample: Stats
     out_of_sample: Stats
+    out_of_sample_returns: Floats = field(compare=False, repr=False)
 
     @property
     def hash12(self) -> str:
@@ -82,6 +88,9 @@ class ParetoResult:
             best one has to be corrected for.
         repeats: how often the search came back to one of them; not backtested again.
         evaluated: all of them, in the order tried.
+        daily_returns: (days, trials) of the part searched, float32, one column for each of `evaluated`; see
+            `performance.day_returns`.
+        periods_per_year: that Sharpe ratios were annualised with.
         hypervolume: per generation, of the front so far over the box that all feasible trials span, in [0, 1].
         feasible: False where no configuration traded often enough; the members are then those that came closest.
         note: in words, what a reader of the front has to know; empty if nothing.
@@ -99,6 +108,8 @@ class ParetoResult:
     purge_bars: int
     in_sample_end_utc: datetime
     out_of_sample_start_utc: datetime
+    periods_per_year: int
+    daily_returns: NDArray[np.float32] = field(compare=False, repr=False)
 
 
 def search(
@@ -156,6 +167,8 @@ def search(
         purge_bars=forecasts.horizons_bars[-1],
         in_sample_end_utc=from_utc(bench.span.ts_utc[-1]),
         out_of_sample_start_utc=from_utc(later_span.ts_utc[0]),
+        periods_per_year=bench.span.periods_per_year,
+        daily_returns=np.column_stack([bench.returns[trial.config.hash12] for trial in bench.tried]),
     )
 
 
@@ -175,8 +188,13 @@ def choose(trials: Sequence[Trial], settings: ParetoSettings) -> tuple[list[Tria
 
 
 def _scored(trial: Trial, later: Span, cash: float) -> ParetoMember:
-    stats = run_span(later, trial.config, cash=cash).stats
-    return ParetoMember(config=trial.config, in_sample=trial.in_sample, out_of_sample=stats)
+    run = run_span(later, trial.config, cash=cash)
+    return ParetoMember(
+        config=trial.config,
+        in_sample=trial.in_sample,
+        out_of_sample=run.stats,
+        out_of_sample_returns=day_returns(run.equity["equity"].to_numpy(), cash, later.ends),
+    )
 
 
 def _history(bench: Bench, settings: ParetoSettings) -> tuple[float, ...]:

@@ -1,6 +1,8 @@
 """Strategy searches: every trial, and the front a person chooses from."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,15 +15,18 @@ from forexgpt_core.adapters.database.engine import Database
 from forexgpt_core.adapters.database.tables import optimisation_study_table as study_table
 from forexgpt_core.adapters.database.tables import optimisation_trial_table as trial_table
 from forexgpt_core.adapters.database.tables import strategy_config_table as config_table
+from forexgpt_core.backtest.performance import periods_per_year
 from forexgpt_core.deployment.gates import Candidates
+from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.errors import NotReady
+from forexgpt_core.evaluation.overfitting import TrialRegistry
 from forexgpt_core.strategy.config import StrategyConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One configuration that a search tried, with its figures on both parts of the data."""
+    """One configuration that a search tried, with its figures on the part searched, and on the later part if scored."""
 
     config: StrategyConfig
     in_sample: Mapping[str, Any]
@@ -153,6 +158,30 @@ class StudiesRepository:
                 )
                 for trial in trials
             ],
+        )
+
+    def trial_registry(self, symbol: str, timeframe: str) -> TrialRegistry:
+        """Return every configuration that any search of the pair has tried, each once, with its newest figure.
+
+        Stored Sharpe ratios are annualised: of daily returns by sqrt(260), of W1 bars by sqrt(52). They are divided by
+        that. Where a search tried more than it stored, as those did that kept their front alone, the rest is counted.
+        """
+        study, trial = study_table.c, trial_table.c
+        here = (study.symbol == symbol, study.timeframe == timeframe)
+        trials = (
+            sa.select(trial.study_id, trial.config_hash, trial.in_sample["sharpe"].as_float().label("sharpe"))
+            .join(study_table, study.id == trial.study_id)
+            .where(*here)
+            .order_by(trial.study_id, trial.number)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(trials).all()
+            told = connection.execute(sa.select(study.id, study.details).where(*here)).all()
+        yearly = math.sqrt(periods_per_year(Timeframe.parse(timeframe)))
+        stored = Counter(row.study_id for row in rows)
+        return TrialRegistry(
+            sharpes={row.config_hash: None if row.sharpe is None else float(row.sharpe) / yearly for row in rows},
+            unrecorded=sum(max(int(row.details.get("trials", 0)) - stored[row.id], 0) for row in told),
         )
 
     def protected_bundles(self) -> set[str]:
