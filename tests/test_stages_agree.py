@@ -272,6 +272,32 @@ def test_forecasts_of_another_ensemble_than_the_newest_are_not_traded(home: Home
             home.run(asset)
 
 
+def test_a_search_is_deflated_by_all_that_was_tried_and_a_repeat_of_it_counts_nothing_twice(home: Home) -> None:
+    first = home.platform.studies.newest(PAIR, "H1")
+    assert first is not None
+    assert len(first.trials) == first.details["trials"] >= len(first.front)
+    told = first.details["overfitting"]
+    assert told["trials_ever"] == home.platform.studies.trial_registry(PAIR, "H1").count == len(first.trials)
+    assert set(told["members"]) == {trial.config.hash12 for trial in first.front}
+    home.run("pareto_configs")
+    second = home.platform.studies.newest(PAIR, "H1")
+    assert second is not None
+    assert second.study_id > first.study_id
+    assert second.details["overfitting"] == told
+    home.run("pareto_configs", config={"pareto_configs": {"seed": 1}})
+    third = home.platform.studies.newest(PAIR, "H1")
+    assert third is not None
+    assert third.details["overfitting"]["trials_ever"] == len(first.trials) + len(third.trials)
+    event = home.instance.get_latest_materialization_event(dg.AssetKey("pareto_configs"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["trials_ever"].value == third.details["overfitting"]["trials_ever"]
+    assert {"pbo", "sharpe_std", "best_of_worthless", "fall_apart"} <= set(metadata)
+    shown = metadata["members"].value.records[0].data
+    assert {"probabilistic_sharpe", "deflated_sharpe", "falls_apart"} <= set(shown)
+
+
 def test_an_ensemble_that_is_not_whole_is_not_deployed(home: Home) -> None:
     folder = home.platform.bundles.open(PAIR, "H1", "linear_calibration", newest_calibration(home)).path
     shutil.rmtree(folder)
