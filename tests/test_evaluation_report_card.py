@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from forexgpt_core.domain.clock import Timeframe, slot, slot_open
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.pairing import UnpairedReturns, UnsortedOrigins
 from forexgpt_core.evaluation.report_card import (
     DifferentOrigins,
     HorizonScore,
     TooFewForecasts,
-    UnsortedOrigins,
     holm,
     rank,
     score_family,
 )
-from forexgpt_core.evaluation.scores import UnpairedReturns
 from forexgpt_core.reporting.evaluation import (
     leaderboard_markdown,
     reliability_and_pit_picture,

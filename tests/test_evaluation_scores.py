@@ -1,49 +1,34 @@
 """Scores against closed forms, other libraries and slow definitions."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from evaluation_batches import batch, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from forexgpt_core.domain.forecasts import LEVELS, SCORES, ForecastBatch, law_mean_std, law_quantiles
+from forexgpt_core.domain.forecasts import LEVELS, SCORES, law_mean_std, law_quantiles
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.log_score import log_score
+from forexgpt_core.evaluation.pairing import BadQuantiles, UnpairedReturns
+from forexgpt_core.evaluation.point_errors import ConstantReturns, law_mean, mae, mape, r2_out_of_sample, rmse
+from forexgpt_core.evaluation.probability_integral import pit
 from forexgpt_core.evaluation.scores import (
-    UnpairedReturns,
     coverage,
     crps,
-    direction,
-    direction_calls,
+    interval,
     interval_score,
-    law_mean,
-    mae,
     pinball,
-    pit,
-    rmse,
+    scaled_wql,
     width,
+    wql,
 )
 
 MID = (np.arange(200) + 0.5) / 200
 EVEN_NORMAL = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
-
-
-def batch(quantiles: np.ndarray, horizons: tuple[int, ...] = (1, 4)) -> ForecastBatch:
-    n = len(quantiles)
-    return ForecastBatch(
-        symbol="EURUSD",
-        timeframe="H1",
-        family="test",
-        origin_utc=np.datetime64("2018-01-02T00", "us") + np.arange(n) * np.timedelta64(1, "h"),
-        horizons_bars=horizons,
-        quantiles=quantiles,
-        scale=np.ones((n, len(horizons))),
-    )
-
-
-def normal(n: int, spread: float = 1.0, shift: float = 0.0) -> ForecastBatch:
-    return batch(np.broadcast_to(shift + spread * SCORES, (n, 2, LEVELS.size)).copy())
 
 
 def test_crps_of_a_right_normal_forecast_is_one_over_root_pi() -> None:
@@ -94,6 +79,48 @@ def test_the_interval_score_is_the_width_plus_the_penalty_outside() -> None:
         interval_score(quantiles, 0.0, 99)
 
 
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), percent=st.sampled_from([50, 80, 90, 95]))
+def test_the_interval_score_is_that_of_scoringrules(seed: int, percent: int) -> None:
+    scoringrules = pytest.importorskip("scoringrules")
+    rng = np.random.default_rng(seed)
+    quantiles, y = np.sort(rng.normal(size=(30, LEVELS.size)), axis=-1), 2 * rng.normal(size=30)
+    low, high = interval(quantiles, percent)
+    theirs = scoringrules.interval_score(y, low, high, 1 - percent / 100)
+    np.testing.assert_allclose(interval_score(quantiles, y, percent), theirs)
+
+
+@pytest.mark.parametrize(("levels", "expected"), [(9, 0.617), (19, 0.591), (200, 0.56420)])
+def test_wql_of_a_right_normal_forecast_is_the_crps_only_at_many_even_levels(levels: int, expected: float) -> None:
+    even = (np.arange(1, levels + 1)) / (levels + 1) if levels < 200 else MID
+    quantiles = np.broadcast_to(norm.ppf(even), (EVEN_NORMAL.size, levels))
+    assert wql(quantiles, EVEN_NORMAL, even).mean() == pytest.approx(expected, abs=1e-3)
+    assert 2 * norm.pdf(norm.ppf(even)).mean() == pytest.approx(expected, abs=5e-4)
+
+
+def test_wql_at_our_levels_and_scaled_as_other_libraries_do() -> None:
+    quantiles, y = np.broadcast_to(SCORES, (3, LEVELS.size)), np.array([1.0, -2.0, 0.5])
+    per_level = [2 * pinball(quantiles[:, [k]], y, LEVELS[[k]]).sum() / np.abs(y).sum() for k in range(LEVELS.size)]
+    assert scaled_wql(quantiles, y) == pytest.approx(np.mean(per_level)), "the mean over levels of 2 loss / sum |y|"
+    assert wql(quantiles, y).shape == (3,)
+    assert math.isnan(wql(quantiles[0], math.nan))
+    with pytest.raises(BadInput, match="every outcome is 0"):
+        scaled_wql(quantiles, np.zeros(3))
+    with pytest.raises(BadInput, match="must be finite"):
+        scaled_wql(quantiles, np.array([1.0, math.nan, 0.0]))
+
+
+@pytest.mark.parametrize("score", [crps, wql, log_score, lambda q, y: interval_score(q, y, 90)])
+def test_quantiles_that_are_no_law_are_refused_by_name(score: Callable[..., np.ndarray]) -> None:
+    crossing, unknown = np.stack([SCORES, SCORES]), np.stack([SCORES, SCORES])
+    crossing[1, 3:5] = crossing[1, [4, 3]]
+    unknown[0, 0] = math.nan
+    with pytest.raises(BadQuantiles, match="quantiles of 1 forecasts cross"):
+        score(crossing, 0.0 * np.ones(2))
+    with pytest.raises(BadQuantiles, match="1 of 18 quantiles are not finite"):
+        score(unknown, 0.0 * np.ones(2))
+
+
 def test_coverage_and_pit_of_a_right_forecast_are_nominal_and_uniform() -> None:
     forecasts, y = normal(EVEN_NORMAL.size), np.stack([EVEN_NORMAL, 2 * EVEN_NORMAL], axis=1)
     observed = coverage(forecasts, y)
@@ -111,35 +138,6 @@ def test_width_is_the_mean_distance_between_the_ends() -> None:
     assert (np.diff([widths[p][0] for p in (50, 80, 90, 95)]) > 0).all()
 
 
-def test_direction_counts_right_signs_and_leaves_out_what_did_not_move() -> None:
-    medians = np.array([1.0, 1.0, -1.0, -1.0, 1.0, 0.0])
-    moves = np.array([0.5, -0.5, -0.5, 0.0, 2.0, 1.0])
-    forecasts = batch((medians[:, None] * 0.1)[:, :, None] + SCORES, horizons=(1,))
-    share, error = direction(forecasts, moves[:, None])
-    calls, unmoved = direction_calls(forecasts, moves[:, None])
-    assert (int(calls[0]), int(unmoved[0])) == (4, 1)
-    assert share[0] == pytest.approx(3 / 4)
-    assert error[0] == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
-
-
-def test_a_family_without_a_median_makes_no_call() -> None:
-    forecasts, y = normal(50), np.random.default_rng(0).normal(size=(50, 2))
-    rounding = batch(forecasts.quantiles + 1e-17)
-    for driftless in (forecasts, rounding):
-        share, error = direction(driftless, y)
-        assert np.isnan(share).all()
-        assert np.isnan(error).all()
-        assert not direction_calls(driftless, y)[0].any()
-
-
-def test_the_error_of_a_direction_allows_for_overlapping_labels() -> None:
-    rng = np.random.default_rng(0)
-    signs = np.repeat(rng.choice([-1.0, 1.0], 200), 10)  # ten rows share one outcome
-    forecasts = batch(np.broadcast_to(0.1 + SCORES, (2000, 2, LEVELS.size)).copy(), horizons=(1, 10))
-    _, error = direction(forecasts, np.stack([signs, signs], axis=1))
-    assert error[1] > 2 * error[0]
-
-
 def test_errors_of_the_mean_and_the_mean_itself() -> None:
     rng = np.random.default_rng(0)
     quantiles = np.sort(rng.normal(size=(30, 2, LEVELS.size)), axis=-1)
@@ -149,6 +147,33 @@ def test_errors_of_the_mean_and_the_mean_itself() -> None:
     np.testing.assert_allclose(rmse(forecasts, y), [math.sqrt(8 / 3), math.sqrt(1 / 3)], atol=1e-9)
 
 
+def test_the_price_error_needs_no_price() -> None:
+    rng = np.random.default_rng(0)
+    forecasts, y = normal(50, spread=0.01, shift=0.002), rng.normal(0, 0.01, (50, 2))
+    close = rng.uniform(0.5, 150, (50, 1))
+    came, expected = close * np.exp(y), close * np.exp(0.002)
+    np.testing.assert_allclose(mape(forecasts, y), np.abs(expected / came - 1).mean(axis=0))
+
+
+def test_r2_is_against_no_change_and_a_worse_forecast_is_below_zero() -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(20_000, 2))
+    y = 0.1 * signal + np.sqrt(0.99) * rng.normal(size=signal.shape)
+    perfect = batch(y[:, :, None] + 0.1 * SCORES)
+    np.testing.assert_allclose(r2_out_of_sample(perfect, y), 1.0)
+    np.testing.assert_allclose(r2_out_of_sample(batch(0.1 * signal[:, :, None] + SCORES), y), 0.01, atol=0.004)
+    assert (r2_out_of_sample(batch(-0.1 * signal[:, :, None] + SCORES), y) < -0.02).all()
+    np.testing.assert_allclose(r2_out_of_sample(normal(len(y)), y), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_r2_of_a_constant_series_is_refused_by_name(value: float) -> None:
+    y = np.random.default_rng(0).normal(size=(40, 2))
+    y[:, 1] = value
+    with pytest.raises(ConstantReturns, match=rf"all 40 returns over 4 bars are {value:g}"):
+        r2_out_of_sample(normal(40), y)
+
+
 def test_returns_that_do_not_pair_are_refused_by_name() -> None:
     forecasts = normal(4)
     with pytest.raises(UnpairedReturns, match=r"shape \(3, 2\)"):
@@ -156,4 +181,4 @@ def test_returns_that_do_not_pair_are_refused_by_name() -> None:
     with pytest.raises(UnpairedReturns, match="1 of 8 returns are not known"):
         rmse(forecasts, np.array([[0.0, 0.0]] * 3 + [[0.0, math.nan]]))
     with pytest.raises(UnpairedReturns, match="no forecasts"):
-        direction(normal(0), np.zeros((0, 2)))
+        coverage(normal(0), np.zeros((0, 2)))

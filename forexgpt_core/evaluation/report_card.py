@@ -10,16 +10,10 @@ from numpy.typing import NDArray
 from forexgpt_core.domain.clock import Timeframe, slot
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.scores import (
-    coverage,
-    crps,
-    direction,
-    direction_calls,
-    mae,
-    require_paired,
-    rmse,
-    width,
-)
+from forexgpt_core.evaluation.direction import direction, direction_calls
+from forexgpt_core.evaluation.pairing import require_paired, require_time_order
+from forexgpt_core.evaluation.point_errors import mae, rmse
+from forexgpt_core.evaluation.scores import coverage, crps, width
 from forexgpt_core.evaluation.significance import diebold_mariano, skill_interval
 
 Floats = NDArray[np.float64]
@@ -39,10 +33,6 @@ class TooFewForecasts(BadInput):
 
     def __str__(self) -> str:
         return f"a report card of {self.family} needs {self.need} matured forecasts, found {self.have}"
-
-
-class UnsortedOrigins(BadInput):
-    """Origins are not strictly increasing, so tests that allow for dependence in time would be wrong."""
 
 
 class DifferentOrigins(BadInput):
@@ -169,13 +159,7 @@ def _without_rounding(losses: Floats, reference_losses: Floats) -> Floats:
 
 
 def _require_comparable(forecasts: ForecastBatch, reference: ForecastBatch) -> None:
-    steps = np.diff(forecasts.origin_utc.astype("datetime64[us]").astype(np.int64))
-    if (steps <= 0).any():
-        first = int(np.flatnonzero(steps <= 0)[0]) + 1
-        raise UnsortedOrigins(
-            f"origins of {forecasts.family} must be strictly increasing; row {first} ({forecasts.origin_utc[first]})"
-            " is not later than the one before it"
-        )
+    require_time_order(forecasts)
     if forecasts.horizons_bars != reference.horizons_bars:
         raise DifferentOrigins(
             f"{forecasts.family} forecasts {forecasts.horizons_bars} bars ahead, {reference.family}"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.domain.forecasts import INTERVALS, ForecastBatch
+from forexgpt_core.evaluation.probability_integral import pit
 from forexgpt_core.evaluation.report_card import SIGNIFICANT, HorizonScore, Leaderboard
-from forexgpt_core.evaluation.scores import coverage, pit
+from forexgpt_core.evaluation.scores import coverage
 from forexgpt_core.reporting.canvas import BAND, INK, MUTED, SERIES, bars_text, new_figure, p_text, png, quiet
 
 if TYPE_CHECKING:
