@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -206,6 +207,28 @@ def test_the_bootstrap_and_the_search_are_judged_in_measured_time(monkeypatch: p
     assert "20 trials x 2,000 rows x 16 blocks, 12,870 halves" in pbo.note
     assert [m.name for m in bench_significance.measure({"pbo"})] == ["pbo"]
     assert bench_significance.measure({"another"}) == []
+
+
+def test_scores_are_measured_against_the_same_scores_of_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import bench_scores
+
+    monkeypatch.setattr(bench_scores, "ORIGINS", 50)
+    monkeypatch.setattr(bench_scores, "REPEATS", 1)
+    crps, energy = bench_scores.measure(None)
+    assert [(m.name, m.unit, m.goal) for m in (crps, energy)] == [
+        ("crps", "s", "ours <= 1"),
+        ("energy_score", "s", "ours <= 1"),
+    ]
+    for measured in (crps, energy):
+        assert measured.peer is not None
+        assert measured.ratio == pytest.approx(measured.peer / measured.ours)
+        assert measured.met is (measured.ours <= 1)
+        assert "50 origins x 100 samples x 4 horizons" in measured.note
+    assert [m.name for m in bench_scores.measure({"crps"})] == ["crps"]
+    assert bench_scores.measure({"another"}) == []
+    monkeypatch.setattr(bench_scores, "fair_crps", lambda samples, y: 1.01 * np.abs(y))
+    with pytest.raises(ValueError, match="crps: ours and the peer's differ"):
+        bench_scores.measure({"crps"})
 
 
 @pytest.mark.slow
