@@ -13,6 +13,7 @@ from scipy.stats import binom, kstest
 
 from forexgpt_core.domain.forecasts import LEVELS, SCORES, law_quantiles
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation import probability_integral
 from forexgpt_core.evaluation.pairing import BadSamples, UnsortedOrigins, independent_rows
 from forexgpt_core.evaluation.probability_integral import (
     OverlappingTargets,
@@ -164,3 +165,12 @@ def test_values_that_cannot_be_tested_are_refused_by_name() -> None:
     back = batch(normal(3).quantiles, slots=np.array([0, 2, 1]))
     with pytest.raises(UnsortedOrigins, match="row 2"):
         check_pit(back, np.zeros((3, 2)), seed=0)
+
+
+def test_levels_taken_a_few_at_a_time_give_the_same_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ndtr(overlapping(600, 5, seed=8)[1])
+    whole = block_ks_uniform(values, 5, seed=0)
+    for bytes_ in (8 * 600 * 7, 1):  # seven levels at a time, then one
+        monkeypatch.setattr(probability_integral, "_BLOCK_BYTES", bytes_)
+        found = block_ks_uniform(values, 5, seed=0)
+        assert (found.statistic, found.p_value) == (whole.statistic, pytest.approx(whole.p_value, abs=2e-3))

@@ -1,5 +1,7 @@
 """What every score asks of its rows: paired outcomes, finite samples, ordered quantiles, origins in time order."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,6 +104,17 @@ def origin_slots(forecasts: ForecastBatch) -> Ints:
     """
     require_time_order(forecasts)
     return slot(forecasts.origin_utc, Timeframe.parse(forecasts.timeframe))
+
+
+def overlapping_rows(slots: Ints, horizon_bars: int) -> int:
+    """Return how many consecutive rows can share part of a target: h for one origin per bar, 1 when none do.
+
+    Args:
+        slots: (n,) running bar numbers of origins, strictly increasing.
+        horizon_bars: h, 1 or more.
+    """
+    stride = max(1, int(np.diff(slots).min())) if slots.size > 1 else 1
+    return math.ceil(horizon_bars / stride)
 
 
 def independent_rows(slots: Ints, horizon_bars: int) -> Ints:

@@ -14,7 +14,13 @@ from scipy.special import ndtr
 
 from forexgpt_core.domain.forecasts import ForecastBatch, law_cdf
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.pairing import independent_rows, origin_slots, require_paired, require_samples
+from forexgpt_core.evaluation.pairing import (
+    independent_rows,
+    origin_slots,
+    overlapping_rows,
+    require_paired,
+    require_samples,
+)
 from forexgpt_core.evaluation.scores import normal_score
 
 Floats = NDArray[np.float64]
@@ -22,6 +28,7 @@ Ints = NDArray[np.int64]
 
 LEAST_ROWS = 20  # of independent targets, for either test
 _GRID: Floats = np.arange(1, 200) / 200
+_BLOCK_BYTES = 1 << 25  # of indicators at a time
 
 
 class OverlappingTargets(BadInput):
@@ -173,21 +180,27 @@ def block_ks_uniform(values: Floats, overlap_rows: int, *, replicates: int = 100
     n = tested.size
     if n < LEAST_ROWS * overlap_rows:
         raise TooFewRows(n // overlap_rows, LEAST_ROWS, n)
-    below = (tested[:, None] <= _GRID).astype(np.float64)
-    deviations = below - below.mean(axis=0)
     block = max(2 * overlap_rows, math.ceil(n ** (1 / 3)))
     blocks = math.ceil(n / block)
-    running = np.concatenate(
-        [np.zeros((1, _GRID.size)), np.concatenate([deviations, deviations[: block - 1]]).cumsum(0)]
-    )
-    block_sums = running[block:] - running[:-block]  # (n, levels), one per starting row
     starts = np.random.default_rng(seed).integers(n, size=(replicates, blocks))
     picks = csr_array((np.ones(starts.size), starts.ravel(), np.arange(replicates + 1) * blocks), shape=(replicates, n))
+    statistic, resampled = 0.0, np.zeros(replicates)
+    for levels in np.array_split(_GRID, min(math.ceil(n * _GRID.size * 8 / _BLOCK_BYTES), _GRID.size)):
+        below = (tested[:, None] <= levels).astype(np.float64)
+        share = below.mean(axis=0)
+        statistic = max(statistic, float(np.abs(share - levels).max()))
+        resampled = np.maximum(resampled, np.abs(picks @ _block_sums(below - share, block)).max(axis=1))
     lost = 1 / blocks + (overlap_rows - 1) / (3 * block)
-    resampled = np.abs(picks @ block_sums).max(axis=1) / (blocks * block) * math.sqrt(blocks * block / n / (1 - lost))
-    statistic = float(np.abs(below.mean(axis=0) - _GRID).max())
+    resampled *= math.sqrt(1 / (blocks * block * n * (1 - lost)))  # a mean of blocks * block rows, as if of n
     exceeded = int((resampled >= statistic).sum())
     return Uniformity(statistic=statistic, p_value=(exceeded + 1) / (replicates + 1), rows=n)
+
+
+def _block_sums(deviations: Floats, block: int) -> Floats:
+    """Return the sums of `block` rows from every row on, around the end; (n, levels)."""
+    before = np.zeros((1, deviations.shape[1]))
+    wrapped = np.concatenate([before, deviations, deviations[: block - 1]]).cumsum(axis=0)
+    return np.asarray(wrapped[block:] - wrapped[:-block])
 
 
 def check_pit(forecasts: ForecastBatch, returns: Floats, *, replicates: int = 1000, seed: int) -> tuple[PitCheck, ...]:
@@ -199,17 +212,14 @@ def check_pit(forecasts: ForecastBatch, returns: Floats, *, replicates: int = 10
         UnpairedReturns: returns do not pair.
     """
     slots, values = origin_slots(forecasts), randomised_pit(forecasts, returns, seed=seed)
-    stride = max(1, int(np.diff(slots).min(initial=np.iinfo(np.int64).max))) if slots.size > 1 else 1
     checks = []
     for column, horizon in enumerate(forecasts.horizons_bars):
-        rows = independent_rows(slots, horizon)
+        rows, overlap = independent_rows(slots, horizon), overlapping_rows(slots, horizon)
         checks.append(
             PitCheck(
                 horizon_bars=horizon,
                 independent=ks_uniform(values[rows, column], slots[rows], horizon),
-                overlapping=block_ks_uniform(
-                    values[:, column], math.ceil(horizon / stride), replicates=replicates, seed=seed + column
-                ),
+                overlapping=block_ks_uniform(values[:, column], overlap, replicates=replicates, seed=seed + column),
             )
         )
     return tuple(checks)

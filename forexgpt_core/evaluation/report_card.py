@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forexgpt_core.domain.clock import Timeframe, slot
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.direction import direction, direction_calls
-from forexgpt_core.evaluation.pairing import require_paired, require_time_order
+from forexgpt_core.evaluation.pairing import origin_slots, overlapping_rows, require_paired, require_time_order
 from forexgpt_core.evaluation.point_errors import mae, rmse
 from forexgpt_core.evaluation.scores import coverage, crps, width
 from forexgpt_core.evaluation.significance import diebold_mariano, skill_interval
@@ -106,7 +105,8 @@ def score_family(
     """
     _require_comparable(forecasts, reference)
     y = require_paired(forecasts, returns)
-    overlaps = _overlapping_rows(forecasts)
+    slots = origin_slots(forecasts)
+    overlaps = [overlapping_rows(slots, h) for h in forecasts.horizons_bars]
     need = max(LEAST_ROWS, 2 * max(overlaps) + 1)
     if len(forecasts) < need:
         raise TooFewForecasts(len(forecasts), need, forecasts.family)
@@ -171,13 +171,6 @@ def _require_comparable(forecasts: ForecastBatch, reference: ForecastBatch) -> N
             f"{forecasts.family} has {len(forecasts)} origins and {reference.family} {len(reference)}, {shared} of them"
             " shared; restrict both to their common origins first"
         )
-
-
-def _overlapping_rows(forecasts: ForecastBatch) -> list[int]:
-    """Return per horizon how many consecutive rows can share part of a label: h for one origin per bar."""
-    bars = np.diff(slot(forecasts.origin_utc, Timeframe.parse(forecasts.timeframe)))
-    stride = max(1, int(bars.min())) if bars.size else 1
-    return [math.ceil(h / stride) for h in forecasts.horizons_bars]
 
 
 def _nonoverlapping_p(loss_model: Floats, loss_reference: Floats) -> float:
