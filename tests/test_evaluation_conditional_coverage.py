@@ -156,6 +156,20 @@ def test_a_session_counts_its_own_independent_targets_at_the_close_of_the_origin
         assert 35 <= far["n_independent"].item() <= 40, "one a trading day, of 40 days, not rows / 24"
 
 
+def test_a_session_is_that_of_the_close_when_the_forecast_is_known() -> None:
+    n = 600
+    scale = np.random.default_rng(1).uniform(1, 2, (n, 1))
+    hours = batch(np.broadcast_to(SCORES, (n, 1, LEVELS.size)), (1,), scale=scale)
+    known = trading_session(bar_close(hours.origin_utc, Timeframe.H1))
+    spread = {session: 1.0 + k for k, session in enumerate(Session)}
+    told_apart = np.array([spread[Session(name)] for name in known])[:, None, None] * SCORES
+    table = conditional_coverage(batch(told_apart, (1,), scale=scale), np.zeros((n, 1)))
+    rows = table.filter(pl.col("condition") == "session", pl.col("coverage_percent") == 90)
+    assert dict(zip(rows["group"], rows["width"])) == pytest.approx(
+        {session: 2 * SCORES[7] * spread[session] for session in Session}
+    )
+
+
 def test_what_cannot_be_judged_is_refused_by_name() -> None:
     scale, y = garch_like(30, seed=2)
     forecasts = batch(scale[..., None] * SCORES, scale=scale)

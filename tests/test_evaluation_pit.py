@@ -96,19 +96,19 @@ def test_a_test_for_independent_rows_refuses_overlapping_targets() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [400, 1000])
-def test_at_five_percent_overlap_rejects_a_perfect_forecaster_only_where_it_is_ignored(n: int) -> None:
-    runs, horizon, slots = 400, 20, np.arange(n)
+@pytest.mark.parametrize(("n", "most"), [(400, 0.085), (1000, 0.065)])  # .11, .08 if block edges are ignored
+def test_a_perfect_forecaster_is_rejected_near_five_percent_unless_overlap_is_ignored(n: int, most: float) -> None:
+    runs, horizon, slots = 1000, 20, np.arange(n)
     rows = independent_rows(slots, horizon)
     naive = thinned = blocks = 0
     for seed in range(runs):
         values = ndtr(overlapping(n, horizon, seed)[1])
         naive += kstest(values, "uniform").pvalue < 0.05
         thinned += ks_uniform(values[rows], slots[rows], horizon).p_value < 0.05
-        blocks += block_ks_uniform(values, horizon, replicates=400, seed=seed).p_value < 0.05
+        blocks += block_ks_uniform(values, horizon, replicates=300, seed=seed).p_value < 0.05
     assert naive / runs > 0.75
-    for rejected in (thinned, blocks):
-        assert binom.ppf(0.001, runs, 0.05) <= rejected <= binom.ppf(0.999, runs, 0.065)
+    assert binom.ppf(0.001, runs, 0.05) <= thinned <= binom.ppf(0.999, runs, 0.05)
+    assert 0.03 <= blocks / runs <= most
 
 
 def test_the_block_bootstrap_is_calm_about_a_perfect_forecaster_and_not_about_a_wrong_one() -> None:
