@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from forexgpt_core.domain.clock import Timeframe, slot
 from forexgpt_core.domain.forecasts import INTERVALS, MEDIAN, ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.dependence import long_run_variance, variance_of_window_mean
-from forexgpt_core.evaluation.report_card import DifferentOrigins, UnsortedOrigins, holm
-from forexgpt_core.evaluation.scores import crps, require_paired
+from forexgpt_core.evaluation.pairing import origin_slots, overlapping_rows, require_paired, require_time_order
+from forexgpt_core.evaluation.report_card import DifferentOrigins, holm
+from forexgpt_core.evaluation.scores import crps
 from forexgpt_core.evaluation.significance import diebold_mariano
 
 Floats = NDArray[np.float64]
@@ -184,7 +184,8 @@ def horizon_consistency(
     plain = crps(reference.quantiles, y)
     losses = crps(forecasts.quantiles, y)
     losses = np.where(np.isclose(losses, plain, rtol=1e-9, atol=0.0), plain, losses)  # rounding is no evidence
-    overlaps = _overlapping_rows(forecasts)
+    slots = origin_slots(forecasts)
+    overlaps = [overlapping_rows(slots, h) for h in forecasts.horizons_bars]
     return HorizonConsistency(
         family=forecasts.family,
         crps_order=_crps_order(forecasts.horizons_bars, losses, overlaps, significance),
@@ -285,21 +286,13 @@ def _narrowings(forecasts: ForecastBatch) -> tuple[Narrowing, ...]:
 
 
 def _require_comparable(forecasts: ForecastBatch, reference: ForecastBatch) -> None:
-    if (np.diff(forecasts.origin_utc) <= np.timedelta64(0, "us")).any():
-        raise UnsortedOrigins(f"origins of {forecasts.family} must be strictly increasing")
+    require_time_order(forecasts)
     if forecasts.horizons_bars != reference.horizons_bars or not np.array_equal(
         forecasts.origin_utc, reference.origin_utc
     ):
         raise DifferentOrigins(
             f"{forecasts.family} and {reference.family} have other origins or horizons; restrict both to common ones"
         )
-
-
-def _overlapping_rows(forecasts: ForecastBatch) -> list[int]:
-    """Return per horizon how many consecutive rows can share part of a label: h for one origin per bar."""
-    bars = np.diff(slot(forecasts.origin_utc, Timeframe.parse(forecasts.timeframe)))
-    stride = max(1, int(bars.min())) if bars.size else 1
-    return [math.ceil(h / stride) for h in forecasts.horizons_bars]
 
 
 def _bars(horizon_bars: int) -> str:
