@@ -13,9 +13,9 @@ from forexgpt_core.domain.clock import Timeframe, next_opens, week_opens
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.consistency import HorizonConsistency, horizon_consistency
-from forexgpt_core.evaluation.pairing import UnsortedOrigins
+from forexgpt_core.evaluation.pairing import UnpairedReturns, UnsortedOrigins
 from forexgpt_core.evaluation.report_card import DifferentOrigins
-from forexgpt_core.evaluation.scores import UnpairedReturns, crps
+from forexgpt_core.evaluation.scores import crps
 from forexgpt_core.evaluation.significance import UnpairedLosses
 
 Floats = np.ndarray
