@@ -6,7 +6,7 @@ from typing import Any
 
 from forexgpt_assets.defs.models import families
 from forexgpt_assets.runs import add_symbol, materialize, run_job, session
-from forexgpt_core import readings
+from forexgpt_core import evidence, readings
 from forexgpt_core.cli.output import print_json, print_table, say
 from forexgpt_core.composition import ENSEMBLE, REFERENCE, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings, default_settings
@@ -80,7 +80,9 @@ def report_card(platform: Platform, seconds: float) -> dict[str, Any]:
         "bars": bars.height,
         "seconds": round(seconds, 1),
         "verdict": readings.verdict(platform, SYMBOL),
-        "models": [_model(score) for f in (*families(), ENSEMBLE) for score in platform.horizon_scores(settings, f)],
+        "models": [
+            _model(score) for f in (*families(), ENSEMBLE) for score in evidence.horizon_scores(platform, settings, f)
+        ],
         "backtest": readings.backtest_figures(platform, SYMBOL),
         "pareto": [
             {

@@ -10,7 +10,7 @@ from forexgpt_core.cli.features import RecipeOption, read_recipe
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import PROVIDERS
-from forexgpt_core.errors import UnknownName
+from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.models.catalogue import FAMILIES
 from forexgpt_core.service import active_sessions
 
@@ -100,10 +100,15 @@ def _register_models(app: typer.Typer) -> None:
         print_table(readings.score_rows(judged))
         print(readings.verdict(Platform.prepared(), symbol))
 
-    @app.command(epilog="Example: forexgpt forecast EURUSD --json")
-    def forecast(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
+    @app.command(epilog="Example: forexgpt forecast EURUSD --horizons 60,240,1440 --unit minutes --json")
+    def forecast(
+        symbol: SymbolArgument,
+        horizons: Annotated[str, typer.Option(help="Separated by commas; those that were trained by default.")] = "",
+        unit: Annotated[str, typer.Option(help="What they count: minutes, or bars of a timeframe such as H4.")] = "",
+        as_json: JsonFlag = False,
+    ) -> None:
         """Forecast from the newest closed bar with the newest ensemble."""
-        rows = readings.forecast_rows(Platform.prepared(), symbol)
+        rows = readings.forecast_rows(Platform.prepared(), symbol, horizons=_whole(horizons), unit=unit)
         print_json(rows) if as_json else print_table(rows)
 
 
@@ -179,6 +184,13 @@ def _run(symbol: str, assets: list[str], config: dict[str, object] | None = None
         key = require_symbol(instance, symbol)
         result = materialize(instance, assets, key, {assets[0]: config} if config else None)
         say(f"{key}: {', '.join(assets)} done, run {result.run_id}")
+
+
+def _whole(listed: str) -> list[int] | None:
+    try:
+        return [int(one) for one in listed.split(",")] if listed else None
+    except ValueError:
+        raise BadInput(f"--horizons takes whole numbers separated by commas, such as 1,4,24; got '{listed}'") from None
 
 
 def _families(chosen: str) -> list[str]:

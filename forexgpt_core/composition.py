@@ -2,29 +2,30 @@
 
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from forexgpt_core.adapters.calendars.files import read_calendar
 from forexgpt_core.adapters.ctrader.history import CTraderHistory
+from forexgpt_core.adapters.database.calibrators import CalibratorRepository
 from forexgpt_core.adapters.database.deployments import DeploymentRepository, TradingStateRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
 from forexgpt_core.adapters.database.events import EventRepository
+from forexgpt_core.adapters.database.regimes import RegimeRepository
 from forexgpt_core.adapters.database.schema import upgrade
 from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.adapters.database.settings import SettingsRepository
-from forexgpt_core.adapters.database.studies import StudiesRepository, Trial
+from forexgpt_core.adapters.database.studies import StudiesRepository
 from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
 from forexgpt_core.adapters.fold_store import FoldStore, SplitStore
 from forexgpt_core.adapters.lake import Lake
@@ -38,30 +39,25 @@ from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, ingest
 from forexgpt_core.candles.ranges import range_start
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.candles.spread import spread_figures
-from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.calendar_files import CalendarFile, CalendarOptions
 from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
 from forexgpt_core.domain.event_history import Changes, Knowledge
 from forexgpt_core.domain.events import currencies_of
-from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import NotReady, StoreError
-from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.inputs import FeatureInputs
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.table import Basis, FeatureTable
 from forexgpt_core.features.windows import MarketArrays, market_arrays
 from forexgpt_core.live.guard import EventWatch
 from forexgpt_core.models.bundle import BundleStore
-from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
-from forexgpt_core.optimisation.verdict import SearchVerdict, judge_search
 from forexgpt_core.settings import Settings, load_ctrader_settings, load_settings
 from forexgpt_core.strategy.event_guard import Bools
 
 if TYPE_CHECKING:
-    from forexgpt_core.ensemble.forecaster import EnsembleForecaster
+    from forexgpt_core.ensemble.inference import InferenceService
     from forexgpt_core.live.forecasting import EnsembleSource
 
 _BEGINNING, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UTC)
@@ -137,6 +133,13 @@ class Platform:
         return BundleStore(self.settings.bundles)
 
     @cached_property
+    def inference(self) -> "InferenceService":
+        """Return what answers questions to ensembles; it loads each bundle once."""
+        from forexgpt_core.ensemble.inference import InferenceService
+
+        return InferenceService(self.bundles)
+
+    @cached_property
     def registry(self) -> Registry:
         """Return the MLflow registry."""
         return Registry(
@@ -162,6 +165,11 @@ class Platform:
     def scores(self) -> ScoresRepository:
         """Return the record of scores and ensemble weights."""
         return ScoresRepository(self.database)
+
+    @property
+    def regimes(self) -> RegimeRepository:
+        """Return the record of market regimes."""
+        return RegimeRepository(self.database)
 
     @property
     def studies(self) -> StudiesRepository:
@@ -347,13 +355,37 @@ class Platform:
         found = self._calendar(symbol)
         return "" if found is None else hashlib.sha256(found.write_csv().encode()).hexdigest()[:12]
 
-    def forecast_source(self, ensemble: "EnsembleForecaster", symbol: str, timeframe: Timeframe) -> "EnsembleSource":
-        """Return an ensemble as a source of live forecasts, with the newest of what its features read besides."""
+    def forecast_source(
+        self, symbol: str, timeframe: Timeframe, bundle_hash: str, *, only_read: bool = False
+    ) -> "EnsembleSource":
+        """Return an ensemble as a source of live forecasts, with the newest of what its features read besides.
+
+        Args:
+            only_read: leave the state of its adaptive calibrator as it is; for those who do not trade.
+
+        Raises:
+            BundleError: the bundle is missing or altered.
+        """
+        from forexgpt_core.calibration.adaptive import FILE, AdaptiveCalibrator
+        from forexgpt_core.live.calibrating import CalibratorKey, LiveCalibration, OnlyRead
         from forexgpt_core.live.forecasting import EnsembleSource
 
+        ensemble = self.inference.ensemble(symbol, str(timeframe), bundle_hash)
         pairs = {pair: self.lake.candles_version(pair, timeframe) for pair in ensemble.recipe.pairs}
         inputs = self.feature_inputs(symbol, timeframe, Basis(recipe=ensemble.recipe, candles=0, pairs=pairs))
-        return EnsembleSource(ensemble=ensemble, symbol=symbol, timeframe=timeframe, inputs=inputs)
+        states, folder = CalibratorRepository(self.database), ensemble.bundle.path
+        calibration = LiveCalibration(
+            store=OnlyRead(states) if only_read else states,
+            key=CalibratorKey(symbol=symbol, timeframe=str(timeframe), bundle_hash=bundle_hash),
+            initial=lambda: AdaptiveCalibrator.load(folder),
+        )
+        return EnsembleSource(
+            ensemble=ensemble,
+            symbol=symbol,
+            timeframe=timeframe,
+            inputs=inputs,
+            calibration=calibration if (folder / FILE).exists() else None,
+        )
 
     def stored_recipe(self, settings: SymbolSettings) -> Recipe:
         """Return the recipe that the pair's stored features were built by; see `pin`.
@@ -415,142 +447,6 @@ class Platform:
             raise NotReady(f"{settings.symbol} {settings.timeframe} has no {what} yet: materialize {asset}")
         return found[0]
 
-    def judged_families(self, settings: SymbolSettings) -> dict[str, ModelVersion]:
-        """Return, by family, the deployable calibration of each family evaluated on the current data.
-
-        What was trained again with another result is absent until its configuration has been evaluated, so evidence
-        and deployment always come from one configuration.
-
-        Raises:
-            NotReady: the random walk is not among them, so nothing could be compared.
-        """
-        pin = str(self.pin(settings))
-        judged = {}
-        for family in settings.families:
-            kinds = ("evaluation", "calibration")
-            found = [self.training.versions(settings.symbol, settings.timeframe, family, kind)[:1] for kind in kinds]
-            if not all(found):
-                continue
-            (evaluation,), (deployable,) = found
-            same_model = evaluation.parent_hash == deployable.bundle_hash
-            if same_model and {evaluation.data_version, deployable.data_version} == {pin}:
-                judged[family] = deployable
-        if REFERENCE not in judged:
-            raise NotReady(
-                f"{settings.symbol} {settings.timeframe} has no random walk evaluated on the current data ({pin}):"
-                f" materialize random_walk_model to random_walk_evaluation"
-            )
-        return judged
-
-    def horizon_scores(self, settings: SymbolSettings, family: str) -> list[HorizonScore]:
-        """Return the evaluation of a family's newest evidence, by horizon."""
-        judged = self.version(settings, family, "evaluation" if family != ENSEMBLE else ENSEMBLE)
-        return self._scores_of(family, judged.bundle_hash)
-
-    def _scores_of(self, family: str, bundle_hash: str) -> list[HorizonScore]:
-        names = [f.name for f in fields(HorizonScore)]
-        rows = [row for row in self.scores.of_bundle(bundle_hash) if row["family"] == family]
-        return [_horizon_score({n: math.nan if row.get(n) is None else row[n] for n in names}) for row in rows]
-
-    def ensemble_skills(self, settings: SymbolSettings, bundle_hash: str | None = None) -> dict[int, Skill]:
-        """Return the out-of-sample skill of an ensemble by horizon, as the deployment gate reads it.
-
-        Its p-values are corrected for every comparison that was made on its data, the families' included; where a
-        family was evaluated again since, its newest evaluation stands for the one of those days.
-
-        Args:
-            bundle_hash: of the ensemble that is to be deployed; by default the newest.
-
-        Raises:
-            NotReady: there is no such ensemble.
-        """
-        recorded = self.training.versions(settings.symbol, settings.timeframe, ENSEMBLE, ENSEMBLE)
-        ensemble = next((v for v in recorded if bundle_hash in (None, v.bundle_hash)), None)
-        if ensemble is None:
-            raise NotReady(
-                f"{settings.symbol} {settings.timeframe} has no ensemble {bundle_hash or 'yet'}: materialize it"
-            )
-        compared = [s for family in settings.families for s in self._compared(settings, family, ensemble.data_version)]
-        board = rank([*compared, *self._scores_of(ENSEMBLE, ensemble.bundle_hash)])
-        row = next(row for row in board.rows if row.family == ENSEMBLE)
-        return {
-            s.horizon_bars: Skill(
-                horizon_bars=s.horizon_bars,
-                n=s.n,
-                skill=s.skill,
-                skill_low=s.skill_low,
-                skill_high=s.skill_high,
-                dm_p=p,
-            )
-            for s, p in zip(row.scores, row.holm_p, strict=True)
-        }
-
-    def _compared(self, settings: SymbolSettings, family: str, data_version: str) -> list[HorizonScore]:
-        """Return a family's scores on recorded data, or its newest ones; none where it was never evaluated."""
-        judged = self.training.versions(settings.symbol, settings.timeframe, family, "evaluation")
-        then = [version for version in judged if version.data_version == data_version]
-        return self._scores_of(family, (then or judged)[0].bundle_hash) if judged else []
-
-    def traded_forecasts(self, settings: SymbolSettings) -> tuple[ModelVersion, pl.DataFrame, ForecastBatch]:
-        """Return the newest ensemble, the bars, and its out-of-sample forecasts that strategies are judged on.
-
-        Raises:
-            NotReady: there is no ensemble, or its run was stopped before everything of it was stored.
-        """
-        symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
-        newest = self.version(settings, ENSEMBLE, ENSEMBLE)
-        stored = self.lake.read("forecasts_ensemble", symbol, timeframe)
-        if "bundle_hash" not in stored.columns or set(stored["bundle_hash"].unique()) != {newest.bundle_hash}:
-            raise NotReady(
-                f"the stored forecasts of {symbol} {timeframe} are not of its newest ensemble: materialize ensemble"
-            )
-        forecasts, _ = from_table(stored, symbol=symbol, timeframe=str(timeframe), family=ENSEMBLE)
-        return newest, self.lake.candles(symbol, timeframe), forecasts
-
-    def judge_search(self, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
-        """Return what a search is worth after everything that was ever tried on the pair, itself included."""
-        return judge_search(result, self.studies.trial_registry(settings.symbol, settings.timeframe))
-
-    def record_search(
-        self,
-        settings: SymbolSettings,
-        ensemble: ModelVersion,
-        result: ParetoResult,
-        search: ParetoSettings,
-        verdict: SearchVerdict,
-    ) -> int:
-        """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed.
-
-        Every trial is stored: the members first, best first, then the others in the order tried.
-        """
-        members = {m.hash12 for m in result.members}
-        return self.studies.record(
-            symbol=settings.symbol,
-            timeframe=settings.timeframe,
-            bundle_hash=ensemble.bundle_hash,
-            method="nsga2",
-            data_version=ensemble.data_version,
-            seed=search.seed,
-            costs=settings.costs,
-            trials=[
-                Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
-                for m in result.members
-            ]
-            + [
-                Trial(config=trial.config, in_sample=trial.in_sample)
-                for trial in result.evaluated
-                if trial.config.hash12 not in members
-            ],
-            details={
-                **asdict(search),
-                "trials": result.trials,
-                "feasible": result.feasible,
-                "note": result.note,
-                "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
-                "overfitting": verdict.to_dict(),
-            },
-        )
-
     def working_folder(self, *names: str) -> Path:
         """Return a folder for one run's checkpoints, created."""
         folder = self.settings.work.joinpath(*names)
@@ -600,10 +496,6 @@ def source_name(settings: SymbolSettings) -> str:
     if settings.source.kind == "none":
         return "no source"
     return settings.source.kind if path is None else f"{settings.source.kind} {Path(path).name}"
-
-
-def _horizon_score(values: dict[str, Any]) -> HorizonScore:
-    return HorizonScore(**values)
 
 
 def _git_commit() -> str | None:

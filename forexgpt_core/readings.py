@@ -7,20 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from forexgpt_core import evidence
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
 from forexgpt_core.domain.forecasts import LEVELS
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
+from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.catalogue import FAMILIES
 
 
 def scores(platform: Platform, symbol: str) -> list[HorizonScore]:
     """Return the evaluation of every family on the current data, and of the ensemble where there is one."""
     settings = platform.pair(symbol)
-    judged = [s for family in platform.judged_families(settings) for s in platform.horizon_scores(settings, family)]
+    judged = [
+        s
+        for family in evidence.judged_families(platform, settings)
+        for s in evidence.horizon_scores(platform, settings, family)
+    ]
     try:
-        return [*judged, *platform.horizon_scores(settings, ENSEMBLE)]
+        return [*judged, *evidence.horizon_scores(platform, settings, ENSEMBLE)]
     except NotReady:
         return judged
 
@@ -72,16 +78,35 @@ def backtest_figures(platform: Platform, symbol: str) -> dict[str, object]:
     return {name: value for name, value in rows[-1].items() if value is not None and name != "recorded_utc"}
 
 
-def forecast_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
-    """Return the newest ensemble's forecast from the newest bar in the lake: prices at every level, by horizon."""
-    from forexgpt_core.ensemble.forecaster import EnsembleForecaster
+def forecast_rows(
+    platform: Platform, symbol: str, *, horizons: Sequence[int] | None = None, unit: str = ""
+) -> list[dict[str, object]]:
+    """Return the newest ensemble's forecast from the newest bar in the lake: prices at every level, by horizon.
 
+    It is calibrated by the live state, which stays as it is.
+
+    Args:
+        horizons: those that were trained by default.
+        unit: timeframe whose bars they count, or "minutes"; the pair's own by default.
+
+    Raises:
+        NotReady: there is no ensemble, or a feature is missing at the newest bar.
+        BadInput: a horizon is no whole number of bars, or outside the trained ones.
+    """
     settings = platform.pair(symbol)
     timeframe = Timeframe.parse(settings.timeframe)
     newest = platform.version(settings, ENSEMBLE, ENSEMBLE)
-    loaded = EnsembleForecaster.load(platform.bundles, settings.symbol, settings.timeframe, newest.bundle_hash)
+    source = platform.forecast_source(settings.symbol, timeframe, newest.bundle_hash, only_read=True)
     bars = platform.lake.candles(settings.symbol, timeframe)
-    batch = platform.forecast_source(loaded, settings.symbol, timeframe).forecast(bars)
+    arrays = source.arrays(bars)
+    answer = platform.inference.forecast(
+        Windows(arrays=arrays, rows=np.array([bars.height - 1])),
+        newest.bundle_hash,
+        horizons=horizons,
+        unit=unit or None,
+        calibrate=lambda _: source.calibrated(arrays),
+    )
+    batch, made_of = answer.forecasts, answer.provenance
     close = float(bars["close"][-1])
     prices = close * np.exp(batch.quantiles[0])
     return [
@@ -91,7 +116,11 @@ def forecast_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
             "horizon_bars": horizon,
             "close": close,
             **{f"q{1000 * level:03.0f}": float(price) for level, price in zip(LEVELS, prices[column], strict=True)},
+            "interpolated": horizon in made_of.interpolated_bars,
+            "calibrator": made_of.calibrator,
             "bundle_hash": newest.bundle_hash,
+            "input_hash": made_of.input_hash[:12],
+            "latency_ms": round(answer.latency_ms, 1),
         }
         for column, horizon in enumerate(batch.horizons_bars)
     ]

@@ -1,10 +1,9 @@
 """The live side of a home: a deployed strategy with its feed, forecasts, journal and paper account."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 
 from forexgpt_core.adapters.database.adherence import AdherenceRepository
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
@@ -18,7 +17,6 @@ from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
 from forexgpt_core.domain.orders import TradingState
 from forexgpt_core.errors import NotReady
 from forexgpt_core.live.adherence import Adherence, measure_adherence
-from forexgpt_core.live.calibrating import CalibratorKey, LiveCalibration
 from forexgpt_core.live.forecasting import EnsembleSource
 from forexgpt_core.live.guard import Veto
 from forexgpt_core.live.history import HistoryFeed
@@ -64,26 +62,9 @@ class LiveSession:
 
     @cached_property
     def forecaster(self) -> EnsembleSource:
-        """Return the deployed bundle, verified and loaded once."""
-        from forexgpt_core.ensemble.forecaster import EnsembleForecaster
-
+        """Return the deployed bundle, verified and loaded once, with the state that keeps it calibrated."""
         d = self.deployment
-        loaded = EnsembleForecaster.load(self.platform.bundles, d.symbol, d.timeframe, d.bundle_hash)
-        source = self.platform.forecast_source(loaded, d.symbol, Timeframe(d.timeframe))
-        return replace(source, calibration=self._calibration(loaded.bundle.path))
-
-    def _calibration(self, bundle: Path) -> LiveCalibration | None:
-        """Return what keeps the deployed bundle's forecasts calibrated; None where the bundle carries no state."""
-        from forexgpt_core.calibration.adaptive import FILE, AdaptiveCalibrator
-
-        if not (bundle / FILE).exists():
-            return None
-        d = self.deployment
-        return LiveCalibration(
-            store=CalibratorRepository(self.platform.database),
-            key=CalibratorKey(symbol=d.symbol, timeframe=d.timeframe, bundle_hash=d.bundle_hash),
-            initial=lambda: AdaptiveCalibrator.load(bundle),
-        )
+        return self.platform.forecast_source(d.symbol, Timeframe(d.timeframe), d.bundle_hash)
 
     @cached_property
     def journal(self) -> DatabaseJournal:

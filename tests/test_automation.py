@@ -18,6 +18,7 @@ import pytest
 from forexgpt_assets.definitions import defs
 from forexgpt_assets.defs.automation import COOL_DOWN, failure_alert_sensor
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, run_job, session
+from forexgpt_core import evidence
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import DriftSettings, default_settings
 from forexgpt_core.domain.clock import Timeframe, expected_opens
@@ -212,7 +213,7 @@ def test_a_wrong_approval_is_refused_with_the_hashes_that_exist(home: Home) -> N
 
 def test_what_shows_no_skill_is_not_promoted_unless_a_person_allows_it(home: Home) -> None:
     platform, _ = home
-    assert not any(skill.shown for skill in platform.ensemble_skills(platform.pair(PAIR)).values())
+    assert not any(skill.shown for skill in evidence.ensemble_skills(platform, platform.pair(PAIR)).values())
     with pytest.raises(RunFailed, match="without shown skill is not promoted"):
         approve(home, front(platform)[0])
     assert platform.deployments.history() == []

@@ -64,9 +64,11 @@ def test_families_come_in_trios_that_follow_features(location: dg.Definitions) -
 def test_gates_are_partitioned_and_blocking(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
-    assert {spec.asset_key.to_user_string() for spec in specs} == {"candles", "features"}
     assert all(spec.partitions_def is not None for spec in specs)
-    assert {spec.name for spec in specs if not spec.blocking} == {"candles_are_fresh"}
+    assert {spec.asset_key.to_user_string() for spec in specs if spec.blocking} == {"candles", "features"}
+    assert {spec.name for spec in specs if not spec.blocking} == {"candles_are_fresh", "intervals_cover"}
+    judged = {spec.asset_key.to_user_string() for spec in specs if spec.name == "intervals_cover"}
+    assert judged == {"ensemble", *(f"{family}_evaluation" for family in FAMILIES)}
 
 
 def test_nothing_that_runs_by_itself_can_deploy(location: dg.Definitions) -> None:
@@ -86,6 +88,7 @@ def test_schedules_and_sensors_are_those_agreed_and_start_stopped(location: dg.D
         "candles_schedule",
         "freshness_schedule",
         "retrain_schedule",
+        "reweight_schedule",
         "live_execution_schedule",
         "maintenance_schedule",
     }

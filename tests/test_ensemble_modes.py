@@ -231,13 +231,17 @@ SCORED = START + np.timedelta64(400, "h")
 
 
 def evidence_of(
-    members: dict[str, tuple[ForecastBatch, Floats]], candles: pl.DataFrame | None = None, **changes: object
+    members: dict[str, tuple[ForecastBatch, Floats]],
+    candles: pl.DataFrame | None = None,
+    adaptive: bool = True,
+    **changes: object,
 ) -> EnsembleEvidence:
     return ensemble_evidence(
         members,
         reference="random_walk",
         scored_from_utc=SCORED,
         settings=WeightSettings(**changes),
+        adaptive=adaptive,
         candles=candles,
     )
 
@@ -296,15 +300,41 @@ class TestEvidence:
 
     def test_recalibration_sees_no_label_that_ends_after_the_first_scored_origin(self) -> None:
         members, candles = world()
-        before = evidence_of(members, candles, method="equal")
+        before = evidence_of(members, candles, adaptive=False, method="equal")
         first = 400
         shocked = {}
         for family, (batch, returns) in members.items():
             changed = returns.copy()
             changed[first - 3 : first, 1] += 1.0  # four-bar labels that end after the first scored origin
             shocked[family] = (batch, changed)
-        after = evidence_of(shocked, candles, method="equal")
+        after = evidence_of(shocked, candles, adaptive=False, method="equal")
         np.testing.assert_array_equal(before.forecasts.quantiles, after.forecasts.quantiles)
+
+    def test_adaptive_intervals_learn_from_outcomes_once_these_are_known(self) -> None:
+        members, candles = world()
+        before, first = evidence_of(members, candles, method="equal"), 400
+        shocked = {}
+        for family, (batch, returns) in members.items():
+            changed = returns.copy()
+            changed[first + 50, 1] += 1.0  # a label over four bars, known at the origin four bars later
+            shocked[family] = (batch, changed)
+        after = evidence_of(shocked, candles, method="equal")
+        same = (before.forecasts.quantiles == after.forecasts.quantiles).all(axis=(1, 2))
+        assert same[:54].all()
+        assert not same[54]
+        assert before.adaptive is not None
+        assert before.adaptive.as_of_utc == before.forecasts.origin_utc[-1]
+        assert before.adaptive.version == len(before.forecasts)
+        assert evidence_of(members, candles, adaptive=False).adaptive is None
+
+    def test_the_reference_is_calibrated_as_the_modes_are(self) -> None:
+        """An ensemble of nothing but the walk has no skill over it, however much its intervals have learnt."""
+        members, candles = world()
+        alone = {"random_walk": members["random_walk"], "twin": members["random_walk"]}
+        for adaptive in (True, False):
+            given = evidence_of(alone, candles, adaptive=adaptive)
+            np.testing.assert_allclose(given.forecasts.quantiles, given.reference.quantiles, rtol=1e-9, atol=1e-15)
+        assert not np.allclose(given.plain_reference.quantiles, given.reference.quantiles, rtol=1e-9)
 
     def test_recalibrated_forecasts_cover(self) -> None:
         members, candles = world(4)

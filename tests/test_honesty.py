@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_core import evidence
 from forexgpt_core.composition import REFERENCE, Platform
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.evaluation.report_card import HorizonScore
@@ -87,7 +88,7 @@ def judged(platform: Platform, instance: dg.DagsterInstance, symbol: str) -> Fou
     assert record.asset_materialization is not None
     settings = platform.pair(symbol)
     return Found(
-        scores=[score for family in FAMILIES for score in platform.horizon_scores(settings, family)],
+        scores=[score for family in FAMILIES for score in evidence.horizon_scores(platform, settings, family)],
         board={name: value.value for name, value in record.asset_materialization.metadata.items()},
     )
 

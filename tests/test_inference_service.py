@@ -283,7 +283,7 @@ class TestService:
         assert made.bundle_hash == hash12
         assert made.member_hashes == {family: one.hash12 for family, one in members.items()}
         assert made.model_hashes == {f: one.model.bundle.hash12 for f, one in loaded.members.items()}
-        assert made.calibrator == f"ConformalCalibrator of {hash12}"
+        assert made.calibrator == "split normalised"
         assert made.recipe_hash == Recipe.usual().hash12
         assert made.input_hash == input_hash(origin)
         assert not made.cached

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -33,7 +32,6 @@ from forexgpt_core.live.history import HistoryFeed
 from forexgpt_core.live.paper import PaperBroker
 from forexgpt_core.live.step import step
 from forexgpt_core.live.tick import TickReport
-from forexgpt_core.service import LiveSession
 from forexgpt_core.strategy.config import StrategyConfig
 
 HORIZONS = (1, 4)
@@ -355,16 +353,3 @@ def test_a_tick_without_its_state_is_calibrated_statically_and_its_row_says_so(d
     [(name, version)] = desk.rows()
     assert str(name).startswith("split normalised, for want of the adaptive state")
     assert version is None
-
-
-def test_a_session_uses_the_state_in_the_bundle_where_there_is_one(desk: Desk, tmp_path: Path) -> None:
-    class Platform:
-        database = desk.database
-
-    session = LiveSession(Platform(), desk.deployment)
-    assert session._calibration(tmp_path) is None
-    initial().save(tmp_path)
-    found = session._calibration(tmp_path)
-    assert found is not None
-    assert found.key == KEY
-    assert same(found.initial(), initial())

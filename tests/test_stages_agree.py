@@ -15,18 +15,25 @@ import polars as pl
 import pytest
 
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
-from forexgpt_core.composition import ENSEMBLE, Platform
+from forexgpt_core import evidence, readings
+from forexgpt_core.adapters.database.calibrators import CalibratorRepository
+from forexgpt_core.composition import ENSEMBLE, DataPin, Platform
 from forexgpt_core.deployment.symbol_settings import DeploymentPolicy, SymbolSettings, default_settings
 from forexgpt_core.domain.clock import Timeframe, expected_opens
+from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
-from forexgpt_core.ensemble.evidence import WeightSettings, ensemble_evidence
+from forexgpt_core.ensemble.evidence import ensemble_evidence
+from forexgpt_core.ensemble.pooling import MODES
+from forexgpt_core.ensemble.regimes import RegimeSettings
+from forexgpt_core.ensemble.weights import WeightSettings
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.walk_forward import Fold, WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
-from forexgpt_core.features.windows import Windows
+from forexgpt_core.features.windows import Windows, usable
+from forexgpt_core.live.calibrating import CalibratorKey
 from forexgpt_core.models.files import write_json
 from forexgpt_core.optimisation.pareto import ParetoSettings
-from forexgpt_core.service import tidy
+from forexgpt_core.service import LiveSession, tidy
 
 pytestmark = pytest.mark.xdist_group("stages")
 PAIR, H1 = "GBPUSD", Timeframe.H1
@@ -201,12 +208,12 @@ def test_a_trained_model_shows_how_far_its_validation_rows_have_moved(home: Home
 
 
 def test_a_family_trained_again_is_absent_until_it_is_evaluated(home: Home) -> None:
-    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk", "linear"}
     home.change(family_options={"linear": {"caution": 0.0}})
     home.run("linear_model", "linear_calibration")
-    assert set(home.platform.judged_families(home.settings)) == {"random_walk"}
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk"}
     home.run("linear_evaluation")
-    assert set(home.platform.judged_families(home.settings)) == {"random_walk", "linear"}
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk", "linear"}
 
 
 def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +232,7 @@ def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: 
     stop_at = 2
     home.run("linear_evaluation")
     assert fitted == [], "the same configuration on the same bars"
-    before = home.platform.horizon_scores(home.settings, "linear")
+    before = evidence.horizon_scores(home.platform, home.settings, "linear")
     home.change(walk_forward=WalkForwardSettings(folds=3))
     with pytest.raises(RunFailed, match="stopped"):
         home.run("linear_evaluation")
@@ -234,7 +241,96 @@ def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: 
     with pytest.raises(RunFailed, match="on other folds than this family; materialize random_walk_evaluation"):
         home.run("linear_evaluation")
     assert fitted == [0, 1, 2], "two were kept; against the walk's old folds they are not scored"
-    assert home.platform.horizon_scores(home.settings, "linear") == before
+    assert evidence.horizon_scores(home.platform, home.settings, "linear") == before
+
+
+def test_new_bars_reweigh_the_same_models_without_training(home: Home) -> None:
+    speak_up(home)
+    before = home.platform.version(home.settings, ENSEMBLE, ENSEMBLE)
+    evaluated, _ = stored(home)
+    home.platform.lake.merge_candles(PAIR, H1, bars(1_560))
+    home.run("features", "ensemble")
+    after = home.platform.version(home.settings, ENSEMBLE, ENSEMBLE)
+    assert after.bundle_hash != before.bundle_hash
+    assert after.data_version == before.data_version, "what the models were trained on"
+    extended, _ = stored(home)
+    newer = extended.origin_utc[extended.origin_utc > evaluated.origin_utc[-1]]
+    trained = usable(home.platform.arrays(PAIR, H1, DataPin.parse(before.data_version), (1, 4)), matured=True)
+    known = newer + np.timedelta64(1, "h")
+    assert known[0] == trained.arrays.label_end_utc[trained.rows[-1]], "the first origin whose label no model has seen"
+    assert newer.size == 57
+    shown = metadata(home, "ensemble")
+    assert shown["newer_bars"] == newer.size
+    old, new = (home.platform.scores.weights(PAIR, "H1", one.bundle_hash)[1] for one in (before, after))
+    assert old != new
+    assert home.platform.scores.of_bundle(after.bundle_hash)[0]["n"] == len(extended)
+    home.change(recipe={"timeframes": ["H1"], "min_coverage": 0.2})
+    home.run("features", "ensemble")
+    assert metadata(home, "ensemble")["newer_bars"] == newer.size, "the columns are still those that were trained on"
+
+
+def speak_up(home: Home) -> None:
+    """Let the linear family say something else than the walk."""
+    home.change(family_options={"linear": {"caution": 0.0}})
+    home.run(*(f"linear_{stage}" for stage in ("model", "calibration", "evaluation")), "leaderboard", "ensemble")
+
+
+def test_every_mode_of_the_ensemble_can_be_traded(home: Home) -> None:
+    speak_up(home)
+    modes = {mode: evidence.traded_forecasts(home.platform, home.settings, mode=mode)[2] for mode in MODES}
+    deployed = evidence.traded_forecasts(home.platform, home.settings)[2]
+    assert np.array_equal(deployed.quantiles, modes["weighted"].quantiles)
+    assert len({batch.quantiles.tobytes() for batch in modes.values()}) > 1
+    home.run("backtest", config={"backtest": {"mode": "median"}})
+    with pytest.raises(RunFailed, match="the ensemble was not combined by 'mode'; there are mean, median, voting"):
+        home.run("backtest", config={"backtest": {"mode": "mode"}})
+    home.change(ensemble=WeightSettings(method="boa", mode="median", regimes=RegimeSettings(volatility_bars=40)))
+    home.run("ensemble")
+    assert metadata(home, "ensemble")["mode"] == "median"
+    newest = home.platform.version(home.settings, ENSEMBLE, ENSEMBLE)
+    loaded = home.platform.inference.ensemble(PAIR, "H1", newest.bundle_hash)
+    assert loaded.mode == "median"
+    assert loaded.regimes is not None
+    assert home.platform.regimes.newest(PAIR, "H1") is not None
+    assert set(home.platform.scores.weights(PAIR, "H1", newest.bundle_hash, regime="high_up")) == {1, 4}
+
+
+def test_a_deployed_ensemble_goes_on_calibrating_where_its_evidence_ended(home: Home) -> None:
+    approve(home)
+    deployed = home.platform.deployments.active(PAIR)
+    assert deployed is not None
+    states = CalibratorRepository(home.platform.database)
+    key = CalibratorKey(symbol=PAIR, timeframe="H1", bundle_hash=deployed.bundle_hash)
+    rows = readings.forecast_rows(home.platform, PAIR, horizons=[60, 120, 240], unit="minutes")
+    assert [(row["horizon_bars"], row["interpolated"]) for row in rows] == [(1, False), (2, True), (4, False)]
+    assert states.newest(key) is None, "who looks changes nothing"
+    candles = home.platform.lake.candles(PAIR, H1)
+    live = LiveSession(home.platform, deployed).forecaster.forecast(candles)
+    evidence_ended = stored(home)[0].origin_utc[-1]
+    missed = int(np.searchsorted(candles["ts_utc"].to_numpy(), live.origin_utc[0])) - int(
+        np.searchsorted(candles["ts_utc"].to_numpy(), evidence_ended)
+    )
+    state = states.newest(key)
+    assert state is not None
+    assert state.as_of_utc == live.origin_utc[0]
+    assert live.calibrator == rows[0]["calibrator"] == f"adaptive v{state.version}"
+    assert state.version == len(stored(home)[0]) + missed, "one step per bar, those since the evidence included"
+    close = float(candles["close"][-1])
+    assert rows[0]["q050"] == pytest.approx(close * np.exp(live.quantiles[0, 0, 1]), rel=1e-12)
+    assert readings.forecast_rows(home.platform, PAIR)[0]["q050"] == rows[0]["q050"], "asked again after the tick"
+
+
+def stored(home: Home) -> tuple[ForecastBatch, np.ndarray]:
+    """The deployed forecasts of the newest ensemble, and what came."""
+    rows = home.platform.lake.read("forecasts_ensemble", PAIR, H1).filter(pl.col("deployed"))
+    return from_table(rows, symbol=PAIR, timeframe="H1", family=ENSEMBLE)
+
+
+def metadata(home: Home, asset: str) -> dict[str, Any]:
+    event = home.instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
 def test_newer_candles_do_not_take_an_approval_away(home: Home) -> None:
@@ -260,7 +356,7 @@ def test_the_evidence_of_a_deployment_is_that_of_the_bundle_it_names(home: Home)
     scored = {row["n"] for row in home.platform.scores.of_bundle(study.bundle_hash) if row["family"] == ENSEMBLE}
     assert deployed.skill is not None
     assert {deployed.skill.n} == scored
-    newer = home.platform.ensemble_skills(home.settings)[deployed.config.horizon_bars]
+    newer = evidence.ensemble_skills(home.platform, home.settings)[deployed.config.horizon_bars]
     assert newer.n > deployed.skill.n, "the newest ensemble was judged on more bars"
 
 

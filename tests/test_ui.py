@@ -24,6 +24,7 @@ import pytest
 
 from forexgpt_assets.definitions import defs
 from forexgpt_assets.runs import add_symbol, materialize, session
+from forexgpt_core import evidence
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import default_settings
 from forexgpt_core.domain.clock import Timeframe, expected_opens
@@ -264,7 +265,7 @@ def test_a_pair_is_added_and_backfilled_without_touching_another(ui: Ui, platfor
     portfolio += " assetMaterializations(limit: 5) { runId } } } }"
     assert len(ask(ui, portfolio, k={"path": ["portfolio_backtest"]})["assetMaterializations"]) == 1
     assert platform.lake.read("features", "GBPUSD", Timeframe.H1).height == bars
-    assert set(platform.judged_families(platform.pair("GBPUSD"))) == {"random_walk", "linear"}
+    assert set(evidence.judged_families(platform, platform.pair("GBPUSD"))) == {"random_walk", "linear"}
     assert platform.deployments.history() == [], "a backfill of every asset deploys nothing"
     assert platform.lake.symbols("forecasts_ensemble") == ["GBPUSD"]
     assert tables == [platform.lake.candles_version("EURUSD", "H1"), platform.lake.version("features", "EURUSD", "H1")]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from forexgpt_assets.defs.candles import candles
+from forexgpt_assets.defs.ensemble import ensemble
 from forexgpt_assets.defs.evaluation import leaderboard
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.defs.freshness import candles_freshness
@@ -32,6 +33,12 @@ retrain_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(leaderboard).upstream(),
     description="One pair, candles to leaderboard. Trains, calibrates and ranks; deploys nothing.",
     tags={"stage": "training"},
+)
+
+reweight_job = dg.define_asset_job(
+    "reweight_job",
+    selection=dg.AssetSelection.assets(ensemble),
+    description="The same models weighed by their newest errors. Trains and deploys nothing.",
 )
 
 
@@ -84,6 +91,17 @@ def freshness_schedule() -> dg.RunRequest:
 )
 def retrain_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     """Retrain every pair on Saturday, while the market is closed, with the settings saved for it."""
+    return _per_symbol(context, f"{context.scheduled_execution_time:%Y%m%d}")
+
+
+@dg.schedule(
+    job=reweight_job,
+    cron_schedule="45 17 * * 1-5",
+    execution_timezone="America/New_York",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+def reweight_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """Weigh every pair's models anew after each trading day; what is deployed stays until a person approves."""
     return _per_symbol(context, f"{context.scheduled_execution_time:%Y%m%d}")
 
 
@@ -170,11 +188,12 @@ def failure_alert_sensor(context: dg.RunFailureSensorContext) -> None:
 def automation() -> dg.Definitions:
     """Return every job, schedule and sensor."""
     return dg.Definitions(
-        jobs=[candles_job, freshness_job, retrain_job, live_execution_job, maintenance_job],
+        jobs=[candles_job, freshness_job, retrain_job, reweight_job, live_execution_job, maintenance_job],
         schedules=[
             candles_schedule,
             freshness_schedule,
             retrain_schedule,
+            reweight_schedule,
             live_execution_schedule,
             maintenance_schedule,
         ],

@@ -7,6 +7,7 @@ import dagster as dg
 from forexgpt_assets.defs.ensemble import ensemble
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
+from forexgpt_core import evidence
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.errors import NotReady
@@ -14,8 +15,12 @@ from forexgpt_core.strategy.config import StrategyConfig
 
 
 class BacktestConfig(dg.Config):
-    """Strategy of the run; the defaults are those of StrategyConfig, at a horizon the pair is forecast for."""
+    """Strategy of the run; the defaults are those of StrategyConfig, at a horizon the pair is forecast for.
 
+    `mode` trades the ensemble combined another way ("weighted", "mean", "median", "voting") than it is deployed.
+    """
+
+    mode: str | None = None
     horizon_bars: int | None = None
     entry_probability: float = StrategyConfig().entry_probability
     stop_scales: float = StrategyConfig().stop_scales
@@ -35,8 +40,10 @@ def backtest(
     started = perf_counter()
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
-    traded, bars, forecasts = platform.traded_forecasts(settings)
-    strategy = StrategyConfig(**{**config.model_dump(), "horizon_bars": _horizon(config, forecasts.horizons_bars)})
+    traded, bars, forecasts = evidence.traded_forecasts(platform, settings, mode=config.mode)
+    strategy = StrategyConfig(
+        **{**config.model_dump(exclude={"mode"}), "horizon_bars": _horizon(config, forecasts.horizons_bars)}
+    )
     settings = platform.with_measured_spread(settings, bars, forecasts)
     no_entry = platform.no_entry(settings, bars)
     result = run_backtest(

@@ -8,6 +8,7 @@ import dagster as dg
 from forexgpt_assets.defs.optimisation import pareto_configs
 from forexgpt_assets.metadata import figures, table
 from forexgpt_assets.partitions import symbols
+from forexgpt_core import evidence
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.gates import judge_promotion
 
@@ -35,7 +36,7 @@ def deployed_strategy(
         request = judge_promotion(
             candidates,
             approve=config.approve,
-            skills=platform.ensemble_skills(settings, candidates.bundle_hash),
+            skills=evidence.ensemble_skills(platform, settings, candidates.bundle_hash),
             approved_by=config.approved_by,
             reason=config.reason,
             allow_no_skill=settings.deployment.allow_no_skill,

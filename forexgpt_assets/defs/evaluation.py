@@ -7,6 +7,7 @@ import dagster as dg
 from forexgpt_assets.defs.models import families
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
+from forexgpt_core import evidence
 from forexgpt_core.composition import REFERENCE, Platform
 
 
@@ -24,9 +25,9 @@ def leaderboard(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     started = perf_counter()
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, settings.timeframe
-    judged = platform.judged_families(settings)
+    judged = evidence.judged_families(platform, settings)
     absent = tuple(family for family in families() if family not in judged)
-    scores = [score for family in judged for score in platform.horizon_scores(settings, family)]
+    scores = [score for family in judged for score in evidence.horizon_scores(platform, settings, family)]
     board = rank(scores, absent=absent)
     best = next((row.family for row in board.rows if row.family != REFERENCE), None)
     if best is not None:

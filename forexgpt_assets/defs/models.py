@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from forexgpt_assets.checks import COVERAGE, coverage_spec
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.family.calibrate import calibrate
 from forexgpt_assets.family.evaluate import fit_fold, plan, score
@@ -81,13 +82,14 @@ def evaluation_asset(
     ) -> dict[str, object]:
         return fit_fold(Work.begin(context, platform, family), one, context.log.debug)
 
-    @dg.op(name=f"{family}_scores", out=dg.Out(dg.Nothing))
+    @dg.op(name=f"{family}_scores", out={"result": dg.Out(dg.Nothing), "coverage": dg.Out(dg.AssetCheckResult)})
     def scores(
         context: dg.OpExecutionContext, fitted: list[dict[str, object]], platform: dg.ResourceParam[Platform]
-    ) -> Iterator[dg.Output[None]]:
-        shown, version = score(Work.begin(context, platform, family), fitted)
-        context.set_data_version(dg.AssetKey(f"{family}_evaluation"), dg.DataVersion(version))
-        yield dg.Output(None, metadata=shown)
+    ) -> Iterator[dg.Output[object]]:
+        found = score(Work.begin(context, platform, family), fitted)
+        context.set_data_version(dg.AssetKey(f"{family}_evaluation"), dg.DataVersion(found.version))
+        yield dg.Output(found.coverage, output_name="coverage")
+        yield dg.Output(None, output_name="result", metadata=found.shown)
 
     @dg.graph_asset(
         name=f"{family}_evaluation",
@@ -95,11 +97,13 @@ def evaluation_asset(
         | ({} if reference is None else {"reference": dg.AssetIn(reference.key, dagster_type=dg.Nothing)}),
         partitions_def=symbols,
         group_name="evaluation",
+        check_specs=[coverage_spec(f"{family}_evaluation")],
         description=f"Walk-forward of {family}: fitted again at every fold on the bars before it, judged beside the"
         " random walk on the bars that followed: CRPS, skill with its interval, Diebold-Mariano, coverage, direction.",
     )
     def evaluation(**upstream: object) -> object:
-        return scores(folds(list(upstream.values())).map(fold).collect())
+        result, coverage = scores(folds(list(upstream.values())).map(fold).collect())
+        return {"result": result, f"{family}_evaluation_{COVERAGE}": coverage}
 
     return evaluation
 

@@ -9,6 +9,7 @@ import dagster as dg
 from forexgpt_assets.defs.backtest import backtest
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
+from forexgpt_core import evidence
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.clock import Timeframe
 
@@ -33,7 +34,7 @@ def pareto_configs(
     started = perf_counter()
     pair = platform.pair(context.partition_key)
     symbol, timeframe = pair.symbol, Timeframe.parse(pair.timeframe)
-    traded, bars, forecasts = platform.traded_forecasts(pair)
+    traded, bars, forecasts = evidence.traded_forecasts(platform, pair)
     pair = platform.with_measured_spread(pair, bars, forecasts)
     wanted = {name: value for name, value in config.model_dump().items() if value is not None}
     settings = replace(pair.pareto, **wanted)
@@ -48,8 +49,8 @@ def pareto_configs(
         no_entry=platform.no_entry(pair, bars),
         progress=lambda share, message: context.log.debug(f"{share:.0%} {message}"),
     )
-    verdict = platform.judge_search(pair, result)
-    study = platform.record_search(pair, traded, result, settings, verdict)
+    verdict = evidence.judge_search(platform, pair, result)
+    study = evidence.record_search(platform, pair, traded, result, settings, verdict)
     rows = [
         {
             "config": m.hash12,

@@ -20,7 +20,7 @@ def calibrate(work: Work) -> dg.MaterializeResult:
     pin = DataPin.parse(trained.data_version)
     block = newest_parts(work.windows(pin, loaded.forecaster.horizons_bars), work.settings.walk_forward).calibration
     forecasts = loaded.forecaster.forecast(block)
-    calibrator = ConformalCalibrator.fit(forecasts, block.returns)
+    calibrator = ConformalCalibrator.fit(forecasts, block.returns, method=work.settings.calibration.method)
     bundle = write_calibration_bundle(
         platform.bundles,
         calibrator,
@@ -42,6 +42,7 @@ def calibrate(work: Work) -> dg.MaterializeResult:
     shown = {
         "bundle_hash": bundle.hash12,
         "parent": loaded.bundle.hash12,
+        "method": calibrator.method,
         "uncalibrated_intervals": len(calibrator.uncalibrated),
         "seconds": work.seconds,
     }

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 import polars as pl
 
+from forexgpt_assets.checks import coverage_check, coverage_unknown
 from forexgpt_assets.family.work import Work
 from forexgpt_assets.metadata import MetadataDict, figures, picture, table
 from forexgpt_core.composition import REFERENCE, DataPin
@@ -15,9 +18,20 @@ from forexgpt_core.domain.forecasts import Floats, ForecastBatch
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.references import SECOND_REFERENCES
 from forexgpt_core.evaluation.report_card import HorizonScore
-from forexgpt_core.evaluation.walk_forward import TEST, Candidate, Fold, fold_key, plan_folds, run_fold
+from forexgpt_core.evaluation.walk_forward import (
+    TEST,
+    Candidate,
+    Fold,
+    WalkForwardSettings,
+    fold_key,
+    plan_folds,
+    run_fold,
+)
 from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.forecaster import FitRun
+
+if TYPE_CHECKING:
+    from forexgpt_core.calibration.split import ConformalCalibrator
 
 Document = dict[str, object]  # plain JSON values: what steps hand to one another
 
@@ -28,12 +42,15 @@ def plan(work: Work) -> list[Document]:
         return []
     trained = work.platform.version(work.settings, work.family, "calibration")
     pin = DataPin.parse(trained.data_version)
+    calibrator, wanted = _calibrator(work, trained.bundle_hash), work.settings.walk_forward
     basis = {
         "calibration": trained.bundle_hash,
         "data": str(pin),
-        "horizons_bars": list(_horizons(work, trained.bundle_hash)),
+        "horizons_bars": list(calibrator.horizons_bars),
+        "method": calibrator.method,
+        "walk_forward": asdict(wanted),
     }
-    folds = plan_folds(_windows(work, basis), work.settings.walk_forward)
+    folds = plan_folds(_windows(work, basis), wanted)
     run_id = trained.training_run_id
     trained_with = work.platform.training.run(run_id) if run_id is not None else None
     chosen = {
@@ -46,9 +63,10 @@ def plan(work: Work) -> list[Document]:
 def fit_fold(work: Work, document: Document, say: Callable[[str], None]) -> Document:
     """Fit, calibrate and forecast one fold, unless that very fold was finished before; return where it is stored."""
     windows, fold = _windows(work, document), Fold.from_document(_mapping(document["fold"]))
+    wanted = WalkForwardSettings(**cast("dict[str, Any]", document["walk_forward"]))
     keys, store = {}, work.platform.folds
     for candidate in _candidates(work.family, document):
-        key = fold_key(windows, fold, candidate, work.settings.walk_forward)
+        key = fold_key(windows, fold, candidate, wanted)
         keys[candidate.name] = key
         if store.get(key) is not None:
             say(f"fold {fold.number} of {candidate.name} was finished before; not fitted again")
@@ -58,17 +76,27 @@ def fit_fold(work: Work, document: Document, say: Callable[[str], None]) -> Docu
             folder=work.platform.working_folder(work.run_id, f"{work.family}_fold_{fold.number}"),
             progress=lambda share, message, name=candidate.name: say(f"{name} {share:.0%} {message}"),
         )
-        store.put(key, run_fold(windows, fold, candidate, work.settings.walk_forward, run))
+        store.put(key, run_fold(windows, fold, candidate, wanted, run))
     return {**document, "keys": keys}
 
 
-def score(work: Work, folds: Sequence[Document]) -> tuple[MetadataDict, str]:
-    """Score the forecasts of all folds against the random walk, store both, and return what to show, and a version."""
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a walk-forward shows, its data version, and whether its intervals cover."""
+
+    shown: MetadataDict
+    version: str
+    coverage: dg.AssetCheckResult
+
+
+def score(work: Work, folds: Sequence[Document]) -> Scored:
+    """Score the forecasts of all folds against the random walk, and store both."""
     from forexgpt_core.evaluation.report_card import score_family
     from forexgpt_core.reporting.evaluation import reliability_and_pit_picture, skill_picture
 
     if not folds:
-        return dict(work.off_facts), "off"
+        unknown = coverage_unknown(f"{work.family}_evaluation", f"{work.family} is off")
+        return Scored(shown=dict(work.off_facts), version="off", coverage=unknown)
     folds = sorted(folds, key=_number)
     stored = _outcomes(work, folds, work.family)
     tested = stored.filter(pl.col("part") == TEST).drop("part")
@@ -94,26 +122,29 @@ def score(work: Work, folds: Sequence[Document]) -> tuple[MetadataDict, str]:
         {f"{name}_h{s.horizon_bars}": value for s in scores for name, value in _numbers(s.to_dict()).items()},
         {"skill.png": skill, "reliability.png": reliability},
     )
-    shown = {
+    facts = {
+        "calibrator": forecasts.calibrator,
         "first_utc": from_utc(forecasts.origin_utc[0]),
         "last_utc": from_utc(forecasts.origin_utc[-1]),
         "lake_version": version,
         "walk_forward": hash12,
         "seconds": work.seconds,
     }
-    return {
+    shown = {
         "dagster/row_count": dg.MetadataValue.int(len(forecasts)),
         **figures({f"crps_h{s.horizon_bars}": s.crps for s in scores}),
         **figures({f"skill_h{s.horizon_bars}": s.skill for s in scores}),
         **figures({f"coverage_90_h{s.horizon_bars}": s.coverage_90 for s in scores}),
         **figures({f"width_90_h{s.horizon_bars}": s.width_90 for s in scores}),
-        **figures(shown),
+        **figures(facts),
         "folds": table([_mapping(one["fold"]) for one in folds]),
         "scores": table([s.to_dict() for s in (*scores, *beside)]),
         "skill": picture(skill, "skill over the random walk"),
         "reliability": picture(reliability, "reliability and PIT"),
         "mlflow": dg.MetadataValue.url(platform.registry.run_url(mlflow_run)),
-    }, f"{hash12}.{version}"
+    }
+    coverage = coverage_check(f"{work.family}_evaluation", forecasts, returns)
+    return Scored(shown=shown, version=f"{hash12}.{version}", coverage=coverage)
 
 
 def _reference(work: Work, data_version: str, tested: pl.DataFrame) -> ForecastBatch:
@@ -138,13 +169,13 @@ def _reference(work: Work, data_version: str, tested: pl.DataFrame) -> ForecastB
     return _batch(work, stored, REFERENCE)[0]
 
 
-def _horizons(work: Work, calibration_hash: str) -> tuple[int, ...]:
-    """Return the horizons that the model was trained for, whatever the settings say by now."""
-    from forexgpt_core.calibration.conformal import ConformalCalibrator
+def _calibrator(work: Work, calibration_hash: str) -> "ConformalCalibrator":
+    """Return the calibrator whose horizons and method are to be validated, whatever the settings say by now."""
+    from forexgpt_core.calibration.split import ConformalCalibrator
 
     kind = f"{work.family}_calibration"
     bundle = work.platform.bundles.open(work.symbol, str(work.timeframe), kind, calibration_hash)
-    return ConformalCalibrator.load(bundle.path).horizons_bars
+    return ConformalCalibrator.load(bundle.path)
 
 
 def _windows(work: Work, document: Mapping[str, object]) -> Windows:
@@ -153,10 +184,17 @@ def _windows(work: Work, document: Mapping[str, object]) -> Windows:
 
 
 def _candidates(family: str, document: Document) -> list[Candidate]:
-    seed = int(str(document["seed"]))
-    own = Candidate(name=family, family=family, options=_mapping(document["options"]), seed=seed)
-    plainer = SECOND_REFERENCES.items() if family == REFERENCE else ()
-    return [own, *(Candidate(name=name, family=family, options=options, seed=seed) for name, options in plainer)]
+    named = {family: _mapping(document["options"]), **(SECOND_REFERENCES if family == REFERENCE else {})}
+    return [
+        Candidate(
+            name=name,
+            family=family,
+            options=options,
+            seed=int(str(document["seed"])),
+            calibration=str(document["method"]),
+        )
+        for name, options in named.items()
+    ]
 
 
 def _outcomes(work: Work, folds: Sequence[Document], name: str) -> pl.DataFrame:

@@ -72,13 +72,14 @@ class ConformalCalibrator:
         forecasts: ForecastBatch,
         returns: Floats,
         *,
-        method: Method = "normalised",
+        method: str = "normalised",
         labels: Sequence[str] | None = None,
     ) -> Self:
         """Return the calibrator of past forecasts and what came.
 
         Args:
             returns: (n, H) realised log returns, NaN where not matured (left out).
+            method: one of METHODS.
             labels: (n,) group of each origin, for "mondrian" alone; None for terciles of the scale.
 
         Raises:
@@ -95,7 +96,8 @@ class ConformalCalibrator:
         known = np.isfinite(returns)
         if method != "mondrian":
             radii, count = _radii(scores, known), known.sum(axis=0)
-            return cls(horizons_bars=forecasts.horizons_bars, radii=radii, score_count=count, method=method)
+            named = cast("Method", method)
+            return cls(horizons_bars=forecasts.horizons_bars, radii=radii, score_count=count, method=named)
         groups, edges = _groups_of(forecasts, known, labels)
         member = _members(forecasts, labels, groups, edges)
         within = [known & (member == group) for group in range(len(groups))]
@@ -103,7 +105,7 @@ class ConformalCalibrator:
             horizons_bars=forecasts.horizons_bars,
             radii=np.stack([_radii(scores, one) for one in within]),
             score_count=np.stack([one.sum(axis=0) for one in within]),
-            method=method,
+            method="mondrian",
             groups=groups,
             edges=edges,
         )

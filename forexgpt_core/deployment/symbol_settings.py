@@ -8,10 +8,12 @@ from datetime import date
 
 import yaml
 
+from forexgpt_core.calibration.settings import CalibrationSettings
 from forexgpt_core.deployment.documents import build, document_of, plain, read_yaml, suggestion
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS, instrument
+from forexgpt_core.ensemble.weights import WeightSettings
 from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
@@ -104,6 +106,8 @@ class SymbolSettings:
         spread_from_candles: trade with the mean closing spread of the candles traded over, where they have an ask side,
             in place of `costs.spread_pips`.
         walk_forward: how families are validated; its shares, purge and embargo also split what is deployed.
+        calibration: how intervals are made to cover what they promise.
+        ensemble: how the families are combined.
         cash: equity a simulated account starts with, in quote currency.
         guard: when the economic calendar holds entries back, in backtest, paper and live alike.
     """
@@ -117,6 +121,8 @@ class SymbolSettings:
     family_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     walk_forward: WalkForwardSettings = field(default_factory=WalkForwardSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    ensemble: WeightSettings = field(default_factory=WeightSettings)
     costs: Costs = field(default_factory=Costs)
     spread_from_candles: bool = False
     cash: float = _CASH

@@ -1,5 +1,9 @@
 """Forecasts with their outcomes as a table, one row per origin and horizon: the form the lake stores."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 
@@ -72,3 +76,32 @@ def common_origins(batches: list[tuple[ForecastBatch, Floats]]) -> list[tuple[Fo
         rows = np.searchsorted(batch.origin_utc, shared)
         kept.append((batch.take(rows), returns[rows]))
     return kept
+
+
+def joined(batches: Sequence[ForecastBatch]) -> ForecastBatch:
+    """Return the forecasts of one family from several stretches, one after the other; paths are left out.
+
+    Raises:
+        BadInput: they are not of one pair, family and set of horizons, or a stretch begins before the last one ended.
+    """
+    first = batches[0]
+    for earlier, later in pairwise(batches):
+        for name in ("symbol", "timeframe", "family", "horizons_bars"):
+            if getattr(later, name) != getattr(first, name):
+                raise BadInput(
+                    f"forecasts of {name} {getattr(first, name)} and {getattr(later, name)} cannot be joined"
+                )
+        if len(earlier) and len(later) and later.origin_utc[0] <= earlier.origin_utc[-1]:
+            raise BadInput(
+                f"forecasts from {later.origin_utc[0]} on do not follow those until {earlier.origin_utc[-1]}"
+            )
+    names = [batch.calibrator for batch in batches if batch.calibrator]
+    return replace(
+        first,
+        origin_utc=np.concatenate([batch.origin_utc for batch in batches]),
+        quantiles=np.concatenate([batch.quantiles for batch in batches]),
+        scale=np.concatenate([batch.scale for batch in batches]),
+        paths=None,
+        class_probabilities=None,
+        calibrator=", ".join(dict.fromkeys(names)),
+    )

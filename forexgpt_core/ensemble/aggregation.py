@@ -7,8 +7,9 @@ a delay the weights lag behind, and so does the aggregate.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from forexgpt_core.features.kernels import compiled
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +67,8 @@ def boa_weights(losses: Floats) -> Floats:
     return np.asarray(_boa(np.ascontiguousarray(losses, dtype=np.float64)))
 
 
-def _boa_plain(losses: Floats) -> Floats:
+@compiled
+def _boa(losses: Floats) -> Floats:
     members, rows, horizons = losses.shape
     log_members = np.log(members)
     out = np.full((members, rows + 1, horizons), 1.0 / members)
@@ -93,9 +95,3 @@ def _boa_plain(losses: Floats) -> Floats:
                 weight = weight / weight.sum()
             out[:, row + 1, h] = weight
     return out
-
-
-try:
-    _boa = njit(cache=True, nogil=True)(_boa_plain)
-except RuntimeError:  # neither this folder nor a home can be written: compiled anew in every process
-    _boa = njit(nogil=True)(_boa_plain)

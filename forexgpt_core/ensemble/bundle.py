@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from forexgpt_core.calibration.adaptive import AdaptiveCalibrator
 from forexgpt_core.calibration.conformal import ConformalCalibrator
 from forexgpt_core.domain.forecasts import Floats
 from forexgpt_core.ensemble.pooling import MODES, require_shares
@@ -31,6 +32,7 @@ def write_ensemble_bundle(
     uncertainty_exponent: float = 0.0,
     regimes: RegimeModel | None = None,
     regime_weights: Mapping[str, Mapping[str, Floats]] | None = None,
+    adaptive: AdaptiveCalibrator | None = None,
 ) -> Bundle:
     """Return the bundle that a deployment names.
 
@@ -42,6 +44,7 @@ def write_ensemble_bundle(
         mode, uncertainty_exponent: see `pooling.combine`.
         regimes: how the regime at an origin is found.
         regime_weights: (H,) per regime and family, for every one of REGIMES where `regimes` is given.
+        adaptive: state that live calibration goes on from, in place of the recalibrator.
 
     Raises:
         BadInput: weights and members name different families or regimes, or the weights are not weights.
@@ -76,6 +79,8 @@ def write_ensemble_bundle(
 
     def fill(folder: Path) -> None:
         recalibrator.save(folder)
+        if adaptive is not None:
+            adaptive.save(folder)
         (folder / "recipe.json").write_text(recipe_json, encoding="utf-8")
         write_json(folder / "config.json", config)
         if regimes is not None:

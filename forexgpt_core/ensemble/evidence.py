@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
+from forexgpt_core.calibration.adaptive import AdaptiveCalibrator
 from forexgpt_core.calibration.conformal import ConformalCalibrator
 from forexgpt_core.domain.forecast_table import common_origins
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch
@@ -40,9 +41,13 @@ class EnsembleEvidence:
             be backtested and scored beside the others.
         forecasts: the mode that is deployed, under the family name "ensemble".
         equal_weights: the mode "mean" under its own name: always there to compare with.
-        reference: on the scored origins.
+        reference: on the scored origins, calibrated once more as the modes are, so that what calibration gives is not
+            taken for skill of the members.
+        plain_reference: the reference as it was evaluated, without that.
         returns: (m, H) realised on the scored origins.
         recalibrator: of the deployed mode, fitted on every matured pooled forecast, for the deployed bundle.
+        adaptive: of the deployed mode after the last origin, for the deployed bundle, where live forecasts go on from
+            it; None without adaptive calibration.
         labels: (n,) place in REGIMES at each origin by what was known then; None without regimes.
         regimes: thresholds fitted on all bars, for the deployed bundle; None without regimes.
         today_by_regime: (k, H) weights by regime from every matured error; empty without regimes.
@@ -56,8 +61,10 @@ class EnsembleEvidence:
     forecasts: ForecastBatch
     equal_weights: ForecastBatch
     reference: ForecastBatch
+    plain_reference: ForecastBatch
     returns: Floats
     recalibrator: ConformalCalibrator
+    adaptive: AdaptiveCalibrator | None = None
     labels: Ints | None = None
     regimes: RegimeModel | None = None
     today_by_regime: Mapping[str, Floats] = field(default_factory=dict)
@@ -69,6 +76,7 @@ def ensemble_evidence(
     reference: str,
     scored_from_utc: np.datetime64,
     settings: WeightSettings,
+    adaptive: bool = True,
     candles: pl.DataFrame | None = None,
 ) -> EnsembleEvidence:
     """Return the combined, recalibrated forecasts that the members' stored forecasts would have given, in every mode.
@@ -80,6 +88,7 @@ def ensemble_evidence(
             `reference` is one of the families.
         scored_from_utc: origins before it feed weights and recalibrator and are not scored. The members' own radii
             were fitted there, so recalibration corrects what combining does to coverage and nothing else.
+        adaptive: whether recalibration goes on with every outcome, or is done once before the first scored origin.
         candles: `ts_utc, close` of every bar the members' returns were measured on, in the version they were. Gives
             errors their exact time of maturity where origins are missing, and regimes their prices.
 
@@ -107,18 +116,25 @@ def ensemble_evidence(
     weights = scaled_by_spread(batches, weighing.weights, settings.uncertainty_exponent)
     pooled = {mode: combine(batches, weights, mode=mode) for mode in MODES}
     known_then = known_before(returns, matured, int(np.argmax(scored)))
-    finished = {mode: recalibrated(batch, known_then, scored) for mode, batch in pooled.items()}
+    finished, states = {}, {}
+    for mode, batch in {**pooled, reference: of_reference}.items():
+        if adaptive:
+            finished[mode], states[mode] = adapted(batch, returns, rows, scored)
+        else:
+            finished[mode] = recalibrated(batch, known_then, scored)
     return EnsembleEvidence(
         names=names,
         origin_utc=origins,
         weights=weights,
         today=final_weights(losses, settings),
-        modes=finished,
+        modes={mode: finished[mode] for mode in MODES},
         forecasts=finished[settings.mode],
         equal_weights=replace(finished["mean"], family=EQUAL_WEIGHTS),
-        reference=of_reference.take(scored),
+        reference=finished[reference],
+        plain_reference=of_reference.take(scored),
         returns=returns[scored],
         recalibrator=ConformalCalibrator.fit(pooled[settings.mode], returns),
+        adaptive=states.get(settings.mode),
         labels=weighing.labels,
         regimes=weighing.regimes,
         today_by_regime=weighing.today_by_regime,
@@ -133,6 +149,19 @@ def recalibrated(pooled: ForecastBatch, known_returns: Floats, scored: np.ndarra
         scored: (n,) mask of the origins wanted.
     """
     return ConformalCalibrator.fit(pooled, known_returns).apply(pooled.take(scored))
+
+
+def adapted(
+    pooled: ForecastBatch, returns: Floats, rows: Ints, scored: np.ndarray
+) -> tuple[ForecastBatch, AdaptiveCalibrator]:
+    """Return the scored forecasts, each calibrated by what had matured by its origin, and the state after the last.
+
+    Args:
+        rows: (n,) bar row of each origin.
+        scored: (n,) mask of the origins wanted, the newest; those before it start the calibrator.
+    """
+    state = AdaptiveCalibrator.start(pooled.take(~scored), returns[~scored], rows[~scored])
+    return state.follow(pooled.take(scored), returns[scored], rows[scored])
 
 
 def known_before(returns: Floats, matured: Ints, origin: int) -> Floats:

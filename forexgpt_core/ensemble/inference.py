@@ -65,7 +65,7 @@ class Provenance:
     Attributes:
         bundle_hash: of the ensemble.
         member_hashes, model_hashes: calibration and model bundle by family, of the members used.
-        calibrator: what calibrated the combination, and the bundle it stands in.
+        calibrator: what calibrated the combination.
         recipe_hash: of the features.
         input_hash: SHA-256 of every bar and feature the forecast may depend on.
         cached: whether it was made for an earlier question.
@@ -148,6 +148,7 @@ class InferenceService:
         horizons: Sequence[int] | None = None,
         unit: Timeframe | str | None = None,
         families: Collection[str] | None = None,
+        calibrate: Callable[[EnsembleForecaster], ForecastBatch] | None = None,
     ) -> Answer:
         """Return the forecasts of one bundle from some origins.
 
@@ -157,6 +158,7 @@ class InferenceService:
             horizons: increasing; those that were trained by default.
             unit: timeframe whose bars `horizons` count, or "minutes"; the bundle's own timeframe by default.
             families: members to use, all by default.
+            calibrate: makes the forecast where a state outside the bundle calibrates it; such answers are not kept.
 
         Raises:
             BundleError: the bundle is missing, altered, or the windows have other features.
@@ -171,14 +173,17 @@ class InferenceService:
             ensemble = self._loaded(held, symbol, str(base), hash12)
             fingerprint = input_hash(windows)
             chosen = None if families is None else tuple(sorted(set(families)))
-            made, cached = self._made(ensemble, windows, (hash12, chosen, fingerprint))
+            if calibrate is None:
+                made, cached = self._made(ensemble, windows, (hash12, chosen, fingerprint))
+            else:
+                made, cached = calibrate(ensemble), False
         batch, interpolated = at_horizons(made, bars or made.horizons_bars)
         used = {f: m for f, m in ensemble.members.items() if families is None or f in families}
         provenance = Provenance(
             bundle_hash=hash12,
             member_hashes={family: member.bundle.hash12 for family, member in used.items()},
             model_hashes={family: member.model.bundle.hash12 for family, member in used.items()},
-            calibrator=f"{type(ensemble.recalibrator).__name__} of {hash12}",
+            calibrator=made.calibrator,
             recipe_hash=ensemble.recipe.hash12,
             input_hash=fingerprint,
             cached=cached,

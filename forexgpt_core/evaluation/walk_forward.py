@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from forexgpt_core.calibration.conformal import ConformalCalibrator
+from forexgpt_core.calibration.split import ConformalCalibrator
 from forexgpt_core.domain.clock import from_utc, to_utc
 from forexgpt_core.domain.forecast_table import to_table
 from forexgpt_core.errors import BadInput, NotReady
@@ -98,12 +98,17 @@ _DATES = ("train_from_utc", "valid_from_utc", "calibration_from_utc", "test_from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What is validated: a configuration of a family under the name that its scores carry."""
+    """What is validated: a configuration of a family under the name that its scores carry.
+
+    Attributes:
+        calibration: method of its split conformal calibrator.
+    """
 
     name: str
     family: str
     options: Mapping[str, object]
     seed: int
+    calibration: str = "normalised"
 
 
 def plan_folds(windows: Windows, settings: WalkForwardSettings) -> tuple[Fold, ...]:
@@ -199,7 +204,8 @@ def run_fold(
     parts = fold_parts(windows, fold, embargo_bars=settings.embargo_bars)
     seeded = replace(run, seed=candidate.seed)
     model = new_forecaster(candidate.family, candidate.options).fit(parts.train, parts.valid, run=seeded)
-    calibrator = ConformalCalibrator.fit(model.forecast(parts.calibration), parts.calibration.returns)
+    block = parts.calibration
+    calibrator = ConformalCalibrator.fit(model.forecast(block), block.returns, method=candidate.calibration)
     recent = parts.train.take(np.arange(max(0, len(parts.train) - _IN_SAMPLE_ROWS), len(parts.train)))
     tables = [
         to_table(calibrator.apply(model.forecast(rows)), rows.returns).with_columns(part=pl.lit(part))

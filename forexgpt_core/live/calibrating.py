@@ -41,6 +41,25 @@ class CalibratorStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OnlyRead:
+    """A store for those who look and trade nothing: its states are the live ones, and no step of theirs is kept."""
+
+    store: CalibratorStore
+
+    def newest(self, key: CalibratorKey) -> AdaptiveCalibrator | None:
+        """Return the newest state of a bundle."""
+        return self.store.newest(key)
+
+    def at(self, key: CalibratorKey, as_of_utc: np.datetime64) -> AdaptiveCalibrator | None:
+        """Return the state as of an origin."""
+        return self.store.at(key, as_of_utc)
+
+    def advance(self, key: CalibratorKey, state: AdaptiveCalibrator, *, after: int | None) -> bool:
+        """Keep nothing."""
+        return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCalibration:
     """Calibrates the newest bar's forecast by the adaptive state, which steps once per bar whoever asks, how often.

@@ -41,10 +41,21 @@ class EnsembleSource:
         Raises:
             NotReady: a feature has no value there, which no model was trained on.
         """
+        return self.calibrated(self.arrays(bars))
+
+    def arrays(self, bars: pl.DataFrame) -> MarketArrays:
+        """Return bars and features as the ensemble reads them.
+
+        Raises:
+            NotReady: a feature has no value at the newest bar.
+        """
         features = build_features(bars, self.timeframe, self.ensemble.recipe, inputs=self.inputs)
         features = features.select("ts_utc", *self.ensemble.feature_names)
         self._require_known(features)
-        arrays = market_arrays(self.symbol, self.timeframe, bars, features, self.ensemble.horizons_bars)
+        return market_arrays(self.symbol, self.timeframe, bars, features, self.ensemble.horizons_bars)
+
+    def calibrated(self, arrays: MarketArrays) -> ForecastBatch:
+        """Return the forecast of the newest bar by the adaptive state, or for want of one by the bundle alone."""
         if self.calibration is None:
             return self._static(arrays)
         try:

@@ -1,0 +1,300 @@
+"""What was found out of sample about a pair: judged families, their forecasts, searches and what they are worth.
+
+Every figure here stands on walk-forward forecasts; nothing else feeds a backtest, a search or a deployment.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import polars as pl
+
+from forexgpt_core.adapters.database.regimes import RegimeRecord
+from forexgpt_core.adapters.database.studies import Trial
+from forexgpt_core.adapters.database.training import ModelVersion
+from forexgpt_core.composition import ENSEMBLE, REFERENCE, DataPin, Platform
+from forexgpt_core.deployment.records import Skill
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
+from forexgpt_core.domain.clock import Timeframe, from_utc
+from forexgpt_core.domain.forecast_table import from_table, joined
+from forexgpt_core.domain.forecasts import Floats, ForecastBatch
+from forexgpt_core.ensemble.regimes import REGIMES, UNKNOWN
+from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.evaluation.report_card import HorizonScore, rank
+from forexgpt_core.features.windows import Windows, usable
+from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
+from forexgpt_core.optimisation.verdict import SearchVerdict
+from forexgpt_core.optimisation.verdict import judge_search as judge
+
+if TYPE_CHECKING:
+    from forexgpt_core.ensemble.evidence import EnsembleEvidence
+
+
+def judged_families(
+    platform: Platform, settings: SymbolSettings, *, data_version: str | None = None
+) -> dict[str, ModelVersion]:
+    """Return, by family, the deployable calibration of each family evaluated on some data.
+
+    What was trained again with another result is absent until its configuration has been evaluated, so evidence
+    and deployment always come from one configuration.
+
+    Args:
+        data_version: the current data by default.
+
+    Raises:
+        NotReady: the random walk is not among them, so nothing could be compared.
+    """
+    pin = data_version or str(platform.pin(settings))
+    judged = {}
+    for family in settings.families:
+        kinds = ("evaluation", "calibration")
+        found = [platform.training.versions(settings.symbol, settings.timeframe, family, kind)[:1] for kind in kinds]
+        if not all(found):
+            continue
+        (evaluation,), (deployable,) = found
+        same_model = evaluation.parent_hash == deployable.bundle_hash
+        if same_model and {evaluation.data_version, deployable.data_version} == {pin}:
+            judged[family] = deployable
+    if REFERENCE not in judged:
+        raise NotReady(
+            f"{settings.symbol} {settings.timeframe} has no random walk evaluated on the current data ({pin}):"
+            f" materialize random_walk_model to random_walk_evaluation"
+        )
+    return judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Members:
+    """What an ensemble is made of.
+
+    Attributes:
+        judged: the deployable calibration of each family, all evaluated on one version of the data.
+        forecasts: by family, calibrated out-of-sample forecasts with their returns: those of the walk-forward, then
+            those of the deployable models for bars that have come since they were trained.
+        scored_from: first origin of the walk-forward's second fold; the first starts weights and calibrator.
+        newer: origins that the deployable models have forecast.
+        candles: the bars that the returns were measured on.
+        note: why there are none of those, empty where there are.
+    """
+
+    judged: Mapping[str, ModelVersion]
+    forecasts: Mapping[str, tuple[ForecastBatch, Floats]]
+    scored_from: np.datetime64
+    newer: int
+    candles: pl.DataFrame
+    note: str
+
+    @property
+    def data_version(self) -> str:
+        """Return the data that the families were trained and evaluated on."""
+        return self.judged[REFERENCE].data_version
+
+
+def members(platform: Platform, settings: SymbolSettings) -> Members:
+    """Return the families that can be combined, with every forecast of theirs whose outcome is known by now.
+
+    Candles may have come since the families were evaluated: weights then learn from them without any training.
+
+    Raises:
+        NotReady: the random walk was never evaluated.
+    """
+    evaluated = platform.version(settings, REFERENCE, "evaluation").data_version
+    judged = judged_families(platform, settings, data_version=evaluated)
+    symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
+    stored = {family: platform.lake.read(f"forecasts_{family}", symbol, timeframe) for family in judged}
+    then = {
+        family: from_table(rows, symbol=symbol, timeframe=str(timeframe), family=family)
+        for family, rows in stored.items()
+    }
+    second = stored[REFERENCE].filter(pl.col("fold") > 0)["ts_utc"].to_numpy().min()
+    windows, note = _since_training(platform, settings, DataPin.parse(evaluated), then[REFERENCE][0].horizons_bars)
+    forecasts = then
+    if windows is not None and len(windows):
+        newer = {family: _forecast_newer(platform, judged[family], windows) for family in judged}
+        forecasts = {
+            family: (joined([batch, newer[family]]), np.concatenate([returns, windows.returns]))
+            for family, (batch, returns) in then.items()
+        }
+    pin = platform.pin(settings) if windows is not None else DataPin.parse(evaluated)
+    return Members(
+        judged=judged,
+        forecasts=forecasts,
+        scored_from=np.datetime64(second, "us"),
+        newer=0 if windows is None else len(windows),
+        candles=platform.lake.candles(symbol, timeframe, version=pin.candles),
+        note=note,
+    )
+
+
+def _since_training(
+    platform: Platform, settings: SymbolSettings, evaluated: DataPin, horizons: tuple[int, ...]
+) -> tuple[Windows | None, str]:
+    """Return the matured rows that came after every label the models were fitted on; or None, and why not."""
+    try:
+        pin = platform.pin(settings)
+    except NotReady as error:
+        return None, f"newer bars are left out: {error}"
+    if pin == evaluated:
+        return None, ""
+    timeframe = Timeframe.parse(settings.timeframe)
+    old = usable(platform.arrays(settings.symbol, timeframe, evaluated, horizons), matured=True)
+    new = usable(platform.arrays(settings.symbol, timeframe, pin, horizons), matured=True)
+    if new.arrays.feature_names != old.arrays.feature_names:
+        return None, "newer bars are left out: their features are not those that the models were trained on"
+    last_label = old.arrays.label_end_utc[old.rows].max()
+    return new.take(new.arrays.known_utc[new.rows] >= last_label), ""
+
+
+def _forecast_newer(platform: Platform, deployable: ModelVersion, windows: Windows) -> ForecastBatch:
+    from forexgpt_core.calibration.conformal import load_calibrated
+
+    kind = f"{deployable.family}_calibration"
+    where = (deployable.symbol, deployable.timeframe, kind, deployable.bundle_hash)
+    return load_calibrated(platform.bundles, *where).forecast(windows)
+
+
+def horizon_scores(platform: Platform, settings: SymbolSettings, family: str) -> list[HorizonScore]:
+    """Return the evaluation of a family's newest evidence, by horizon."""
+    judged = platform.version(settings, family, "evaluation" if family != ENSEMBLE else ENSEMBLE)
+    return _scores_of(platform, family, judged.bundle_hash)
+
+
+def _scores_of(platform: Platform, family: str, bundle_hash: str) -> list[HorizonScore]:
+    names = [f.name for f in fields(HorizonScore)]
+    rows = [row for row in platform.scores.of_bundle(bundle_hash) if row["family"] == family]
+    values: list[dict[str, Any]] = [{n: math.nan if row.get(n) is None else row[n] for n in names} for row in rows]
+    return [HorizonScore(**one) for one in values]
+
+
+def ensemble_skills(platform: Platform, settings: SymbolSettings, bundle_hash: str | None = None) -> dict[int, Skill]:
+    """Return the out-of-sample skill of an ensemble by horizon, as the deployment gate reads it.
+
+    Its p-values are corrected for every comparison that was made on its data, the families' included; where a
+    family was evaluated again since, its newest evaluation stands for the one of those days.
+
+    Args:
+        bundle_hash: of the ensemble that is to be deployed; by default the newest.
+
+    Raises:
+        NotReady: there is no such ensemble.
+    """
+    recorded = platform.training.versions(settings.symbol, settings.timeframe, ENSEMBLE, ENSEMBLE)
+    ensemble = next((v for v in recorded if bundle_hash in (None, v.bundle_hash)), None)
+    if ensemble is None:
+        raise NotReady(f"{settings.symbol} {settings.timeframe} has no ensemble {bundle_hash or 'yet'}: materialize it")
+    compared = [s for family in settings.families for s in _compared(platform, settings, family, ensemble.data_version)]
+    board = rank([*compared, *_scores_of(platform, ENSEMBLE, ensemble.bundle_hash)])
+    row = next(row for row in board.rows if row.family == ENSEMBLE)
+    return {
+        s.horizon_bars: Skill(
+            horizon_bars=s.horizon_bars,
+            n=s.n,
+            skill=s.skill,
+            skill_low=s.skill_low,
+            skill_high=s.skill_high,
+            dm_p=p,
+        )
+        for s, p in zip(row.scores, row.holm_p, strict=True)
+    }
+
+
+def _compared(platform: Platform, settings: SymbolSettings, family: str, data_version: str) -> list[HorizonScore]:
+    """Return a family's scores on recorded data, or its newest ones; none where it was never evaluated."""
+    judged = platform.training.versions(settings.symbol, settings.timeframe, family, "evaluation")
+    then = [version for version in judged if version.data_version == data_version]
+    return _scores_of(platform, family, (then or judged)[0].bundle_hash) if judged else []
+
+
+def traded_forecasts(
+    platform: Platform, settings: SymbolSettings, *, mode: str | None = None
+) -> tuple[ModelVersion, pl.DataFrame, ForecastBatch]:
+    """Return the newest ensemble, the bars, and its out-of-sample forecasts that strategies are judged on.
+
+    Args:
+        mode: of combination; that of the bundle by default.
+
+    Raises:
+        NotReady: there is no ensemble, or its run was stopped before everything of it was stored.
+        BadInput: there is no such mode.
+    """
+    symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
+    newest = platform.version(settings, ENSEMBLE, ENSEMBLE)
+    stored = platform.lake.read("forecasts_ensemble", symbol, timeframe)
+    if not {"bundle_hash", "mode"} <= set(stored.columns) or set(stored["bundle_hash"]) != {newest.bundle_hash}:
+        raise NotReady(
+            f"the stored forecasts of {symbol} {timeframe} are not of its newest ensemble: materialize ensemble"
+        )
+    wanted = stored.filter(pl.col("deployed") if mode is None else pl.col("mode") == mode)
+    if wanted.is_empty():
+        raise BadInput(f"the ensemble was not combined by '{mode}'; there are {', '.join(sorted(set(stored['mode'])))}")
+    forecasts, _ = from_table(wanted, symbol=symbol, timeframe=str(timeframe), family=ENSEMBLE)
+    return newest, platform.lake.candles(symbol, timeframe), forecasts
+
+
+def recipe_of(platform: Platform, judged: ModelVersion) -> str:
+    """Return the recipe of the features that a calibrated model was trained on, as JSON."""
+    kind, parent = f"{judged.family}_model", judged.parent_hash or ""
+    bundle = platform.bundles.open(judged.symbol, judged.timeframe, kind, parent)
+    return (bundle.path / "recipe.json").read_text(encoding="utf-8")
+
+
+def record_regimes(platform: Platform, settings: SymbolSettings, bundle_hash: str, found: "EnsembleEvidence") -> None:
+    """Store the regime at the newest origin of an ensemble, with the thresholds that make it one."""
+    if found.regimes is None or found.labels is None or found.labels[-1] == UNKNOWN:
+        return
+    newest = RegimeRecord(
+        origin_utc=from_utc(found.origin_utc[-1]),
+        regime=REGIMES[int(found.labels[-1])],
+        volatility_low=found.regimes.volatility_low,
+        volatility_high=found.regimes.volatility_high,
+        trend_band=found.regimes.trend_band,
+    )
+    platform.regimes.record(settings.symbol, settings.timeframe, bundle_hash, [newest])
+
+
+def judge_search(platform: Platform, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
+    """Return what a search is worth after everything that was ever tried on the pair, itself included."""
+    return judge(result, platform.studies.trial_registry(settings.symbol, settings.timeframe))
+
+
+def record_search(
+    platform: Platform,
+    settings: SymbolSettings,
+    ensemble: ModelVersion,
+    result: ParetoResult,
+    search: ParetoSettings,
+    verdict: SearchVerdict,
+) -> int:
+    """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed.
+
+    Every trial is stored: the members first, best first, then the others in the order tried.
+    """
+    members = {m.hash12 for m in result.members}
+    return platform.studies.record(
+        symbol=settings.symbol,
+        timeframe=settings.timeframe,
+        bundle_hash=ensemble.bundle_hash,
+        method="nsga2",
+        data_version=ensemble.data_version,
+        seed=search.seed,
+        costs=settings.costs,
+        trials=[
+            Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
+            for m in result.members
+        ]
+        + [
+            Trial(config=trial.config, in_sample=trial.in_sample)
+            for trial in result.evaluated
+            if trial.config.hash12 not in members
+        ],
+        details={
+            **asdict(search),
+            "trials": result.trials,
+            "feasible": result.feasible,
+            "note": result.note,
+            "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
+            "overfitting": verdict.to_dict(),
+        },
+    )
