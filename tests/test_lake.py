@@ -268,3 +268,43 @@ def test_two_processes_merging_at_once_lose_nothing_and_repeat_nothing(tmp_path:
         assert writer.returncode == 0
     stored = Lake(str(tmp_path / "lake")).candles("EURUSD", H1)
     assert_frame_equal(stored, pl.concat([bars[:rounds], bars[100 : 100 + 2 * rounds]]))
+
+
+@pytest.fixture(params=["folder", "object store"])
+def removing(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    root = tmp_path / "lake"
+    return Lake(str(root) if request.param == "folder" else root.as_uri())
+
+
+def test_a_removed_table_is_gone_with_its_versions_and_others_stay(removing: Lake) -> None:
+    table, h4 = pl.DataFrame({"a": [1.0, 2.0]}), Timeframe.H4
+    for symbol, timeframe in (("EURUSD", H1), ("EURUSD", h4), ("GBPUSD", H1)):
+        removing.replace("campaign_x_1", symbol, timeframe, table)
+    removing.replace("campaign_x_1", "EURUSD", H1, table.head(1))
+    assert removing.remove("campaign_x_1", "EURUSD", H1)
+    assert not removing.exists("campaign_x_1", "EURUSD", H1)
+    with pytest.raises(NotReady):
+        removing.read("campaign_x_1", "EURUSD", H1, version=0)
+    assert not removing.remove("campaign_x_1", "EURUSD", H1), "a second time there is none"
+    for symbol, timeframe in (("EURUSD", h4), ("GBPUSD", H1)):
+        assert_frame_equal(removing.read("campaign_x_1", symbol, timeframe), table)
+    assert removing.replace("campaign_x_1", "EURUSD", H1, table) == 0, "the next table begins anew"
+
+
+def test_nothing_is_left_of_a_kind_whose_tables_are_all_removed(lake: Lake) -> None:
+    lake.replace("campaign_x_1", "EURUSD", H1, pl.DataFrame({"a": [1.0]}))
+    stopped = Path(lake.root, "campaign_x_1", "EURUSD", ".removed_H1_0123")  # by a removal that was killed half-way
+    (stopped / "_delta_log").mkdir(parents=True)
+    assert lake.remove("campaign_x_1", "EURUSD", H1)
+    assert not Path(lake.root, "campaign_x_1").exists()
+    assert lake.symbols("campaign_x_1") == []
+
+
+@pytest.mark.parametrize("kind", ["candles", "features", "forecasts_linear", "quarantine"])
+def test_what_runs_and_deployments_name_cannot_be_removed(kind: str, lake: Lake) -> None:
+    lake.replace(kind, "EURUSD", H1, pl.DataFrame({"a": [1.0]}))
+    with pytest.raises(BadInput, match=f"tables of kind '{kind}' are never removed"):
+        lake.remove(kind, "EURUSD", H1)
+    assert lake.exists(kind, "EURUSD", H1)
+    with pytest.raises(UnknownName):
+        lake.remove("campaign_../x", "EURUSD", H1)

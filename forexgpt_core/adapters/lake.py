@@ -1,16 +1,19 @@
 """The lake: Delta tables of candles, features and everything else that is long, one per kind, symbol and timeframe.
 
 Layout: `{root}/{kind}/{symbol}/{timeframe}`, where root is a folder or the address of an object store. Every change is
-one atomic commit, every commit is a version that can be read again, and no version is ever cleaned away.
+one atomic commit, every commit is a version that can be read again, and no version is ever cleaned away. Only what a
+campaign tried and did not keep is removed, as a whole table.
 """
 
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import polars as pl
 
@@ -21,6 +24,7 @@ from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput, NotReady, StaleVersion, StoreError, UnknownName
 
 PARTITIONED = frozenset({CANDLES, "features"})  # long histories; the rest is small enough for one folder
+REMOVABLE = "campaign_"  # beginning of the kinds whose tables may be removed
 _MONTH = "month"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ATTEMPTS = 20
@@ -259,6 +263,25 @@ class Lake:
             lambda: _compact_once(self._table(kind, symbol, timeframe, None)), f"compact {kind} of {symbol} {timeframe}"
         )
 
+    def remove(self, kind: str, symbol: str, timeframe: Timeframe) -> bool:
+        """Remove a table with all its versions, and return whether there was one; safe to repeat.
+
+        In a folder it is gone for readers at once. In an object store its log goes first, so that what is left of a
+        removal that was stopped is no table, and goes with the next one.
+
+        Raises:
+            BadInput: tables of this kind are never removed, because runs and deployments name their versions.
+            StoreError: it cannot be removed.
+        """
+        if not _kind(kind).startswith(REMOVABLE):
+            raise BadInput(
+                f"tables of kind '{kind}' are never removed, only those of kinds that begin with {REMOVABLE}"
+            )
+        address = self._address(kind, symbol, timeframe)
+        existed, what = self.exists(kind, symbol, timeframe), f"remove {kind} of {symbol} {timeframe}"
+        _guarded(lambda: _remove_objects(address) if "://" in address else _remove_folder(Path(address)), what)
+        return existed
+
     def symbols(self, kind: str) -> list[str]:
         """Return the symbols that have a table of this kind, sorted."""
         return _guarded(lambda: sorted(_folders(f"{self.root}/{_kind(kind)}")), f"list the symbols of {kind}")
@@ -326,6 +349,28 @@ def _folders(address: str) -> list[str]:
     system, path = fs.FileSystem.from_uri(address)
     entries = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return [entry.base_name for entry in entries if entry.type == fs.FileType.Directory]
+
+
+def _remove_folder(folder: Path) -> None:
+    """Rename the table out of sight, delete it, and whatever an earlier removal that was stopped left behind."""
+    hidden = f".removed_{folder.name}_"
+    if folder.exists():
+        folder.rename(folder.with_name(f"{hidden}{uuid4().hex}"))
+    for left in folder.parent.glob(f"{hidden}*"):
+        shutil.rmtree(left)
+    for empty in (folder.parent, folder.parent.parent):  # those of the pair and of the kind
+        if not empty.is_dir() or any(empty.iterdir()):
+            return
+        empty.rmdir()
+
+
+def _remove_objects(address: str) -> None:
+    from pyarrow import fs
+
+    system, path = fs.FileSystem.from_uri(address)
+    for part in (f"{path}/_delta_log", path):
+        if system.get_file_info(part).type == fs.FileType.Directory:
+            system.delete_dir(part)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
