@@ -18,6 +18,7 @@ import polars as pl
 from forexgpt_core.adapters.calendars.files import read_calendar
 from forexgpt_core.adapters.ctrader.history import CTraderHistory
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
+from forexgpt_core.adapters.database.campaigns import CampaignRepository
 from forexgpt_core.adapters.database.deployments import DeploymentRepository, TradingStateRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
 from forexgpt_core.adapters.database.events import EventRepository
@@ -175,6 +176,11 @@ class Platform:
     def studies(self) -> StudiesRepository:
         """Return the record of strategy searches."""
         return StudiesRepository(self.database)
+
+    @property
+    def campaigns(self) -> CampaignRepository:
+        """Return the record of training campaigns."""
+        return CampaignRepository(self.database)
 
     @property
     def deployments(self) -> DeploymentRepository:

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from forexgpt_core.adapters.database import event_tables, live_tables, tables
+from forexgpt_core.adapters.database import campaign_tables, event_tables, live_tables, tables
 
-assert tables.metadata is live_tables.metadata is event_tables.metadata
+assert tables.metadata is live_tables.metadata is event_tables.metadata is campaign_tables.metadata
 connection = context.config.attributes.get("connection")
 if connection is None:
     raise SystemExit("run migrations with forexgpt_core.adapters.database.schema.upgrade(url), which takes the lock")
