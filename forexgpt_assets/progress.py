@@ -1,14 +1,16 @@
 """Where long work tells how far it is: the event log of a run, and a bar on the terminal that started it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import dagster as dg
 
 from forexgpt_core.candles.ingest import Progress, Step
+from forexgpt_core.cli.output import say
 
+_lines: ContextVar[bool] = ContextVar("forexgpt_lines", default=False)
 _terminal: ContextVar[Progress | None] = ContextVar("forexgpt_terminal", default=None)
 
 
@@ -22,6 +24,27 @@ def progress_of(context: dg.AssetExecutionContext) -> Progress:
             terminal(step)
 
     return tell
+
+
+def lines_of(context: dg.OpExecutionContext) -> Callable[[str], None]:
+    """Return what to tell each step of long work in words."""
+
+    def tell(line: str) -> None:
+        context.log.info(line)
+        if _lines.get():
+            say(line)
+
+    return tell
+
+
+@contextmanager
+def lines_on_terminal() -> Iterator[None]:
+    """Show on stderr, where that is a terminal, what runs in this process tell `lines_of`."""
+    token = _lines.set(sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        _lines.reset(token)
 
 
 @contextmanager

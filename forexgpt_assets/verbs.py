@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from forexgpt_core import readings
+from forexgpt_core.cli.campaigns import read_campaign, show_campaign
 from forexgpt_core.cli.features import RecipeOption, read_recipe
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, group, print_json, print_table, say, show
 from forexgpt_core.composition import Platform
@@ -99,6 +100,26 @@ def _register_models(app: typer.Typer) -> None:
             return
         print_table(readings.score_rows(judged))
         print(readings.verdict(Platform.prepared(), symbol))
+
+    campaign = group(app, "campaign", "Training campaigns: grids of models, and what is kept of them.")
+
+    @campaign.command("run", epilog="Example: forexgpt campaign run spring.yaml")
+    def run_campaign(
+        file: Annotated[Path, typer.Argument(help="YAML or JSON file of the campaign.", metavar="FILE")],
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Validate every member of a grid and keep what is best in some regime; run it again to go on where it was."""
+        from forexgpt_assets.progress import lines_on_terminal
+        from forexgpt_assets.runs import run_job, session
+
+        campaign = read_campaign(file)
+        campaign.require_buildable()
+        with session() as (platform, instance):
+            platform.campaigns.require_free(campaign)
+            say(f"{campaign.name}: {campaign.size} members; see it with 'forexgpt campaign status {campaign.name}'")
+            with lines_on_terminal():
+                run_job(instance, "campaign_job", {"plan_campaign": {"document": campaign.to_document()}})
+            show_campaign(platform, campaign.name, as_json=as_json)
 
     @app.command(epilog="Example: forexgpt forecast EURUSD --horizons 60,240,1440 --unit minutes --json")
     def forecast(
