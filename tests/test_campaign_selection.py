@@ -113,7 +113,9 @@ def test_a_tie_goes_to_the_random_walk_and_of_two_equal_models_the_first_stays()
     chosen = select(equal)
     assert chosen.cleaned_up == (A.hash12, C.hash12)
     assert len(chosen.kept_for[WALK.hash12]) == 4
-    assert chosen.verdict.startswith("Nothing is better than the random walk in any regime")
+    assert chosen.verdict.startswith("Only the random walk, or models equal to it, were judged")
+    worse = select([outcome(WALK, losses), planted()[3]])
+    assert worse.verdict == "Nothing is better than the random walk in any regime, in 4 comparisons."
     lower = better_in(losses, STORM, 0.1, 1)
     twins = select([outcome(WALK, losses), outcome(A, lower), outcome(C, lower)])
     assert twins.cleaned_up == (C.hash12,)
