@@ -5,7 +5,7 @@ Every figure here stands on walk-forward forecasts; nothing else feeds a backtes
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -255,8 +255,13 @@ def record_regimes(platform: Platform, settings: SymbolSettings, bundle_hash: st
 
 
 def judge_search(platform: Platform, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
-    """Return what a search is worth after everything that was ever tried on the pair, itself included."""
-    return judge(result, platform.studies.trial_registry(settings.symbol, settings.timeframe))
+    """Return what a search is worth after everything that was ever tried on the pair, itself included.
+
+    What campaigns validated counts as well: the forecasts traded here are of a model that was chosen among those.
+    """
+    registry = platform.studies.trial_registry(settings.symbol, settings.timeframe)
+    validated = platform.campaigns.trials(settings.symbol)
+    return judge(result, replace(registry, unrecorded=registry.unrecorded + validated))
 
 
 def record_search(

@@ -16,7 +16,6 @@ from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.features.inputs import FeatureInputs, disturbed_bars
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.optimisation.campaign_data import StoredBars, bars_of, member_arrays, recipe_on
-from forexgpt_core.optimisation.campaign_regimes import TREND_BARS, UNKNOWN, regime_labels
 
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
 RECIPE = Recipe.from_document(
@@ -108,52 +107,3 @@ def test_the_pair_itself_and_missing_pairs_are_refused_by_name(bars: pl.DataFram
     recipe = Recipe.from_document({"pairs": ["GBPUSD"], "indicators": {"cross_return": ["H4"]}})
     with pytest.raises(NotReady, match="the recipe reads GBPUSD, of which there are no candles"):
         member_arrays(stored(bars), H4, recipe, (1,))
-
-
-def market(n: int = 1500, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    ts = np.datetime64("2018-01-01", "us") + np.arange(n) * np.timedelta64(1, "h")
-    return ts, np.exp(np.cumsum(rng.normal(0, 1e-3, n))), np.exp(rng.normal(0, 0.3, n))
-
-
-def test_labels_equal_those_of_a_plain_loop() -> None:
-    ts, close, scale = market(700)
-    first = 50
-    told = regime_labels(ts[first:], scale[first:], ts, close)
-    for place in range(len(told)):
-        past, row = scale[first : first + place], first + place
-        if len(past) < 100:
-            assert told[place] == UNKNOWN
-            continue
-        low, high = np.quantile(past, [1 / 3, 2 / 3])
-        level = "calm" if scale[row] <= low else "middling" if scale[row] <= high else "volatile"
-        trend = "rising" if close[row] > close[row - TREND_BARS] else "falling"
-        assert told[place] == f"{level} {trend}"
-
-
-@settings(deadline=None, max_examples=30)
-@given(cut=st.integers(150, 1400), seed=st.integers(0, 999))
-def test_a_label_never_changes_with_what_comes_later(cut: int, seed: int) -> None:
-    ts, close, scale = market(seed=seed)
-    other_close, other_scale = close.copy(), scale.copy()
-    other_close[cut:] *= np.exp(np.cumsum(np.random.default_rng(seed + 1).normal(0, 0.01, close.size - cut)))
-    other_scale[cut:] *= 3
-    before = regime_labels(ts, scale, ts, close)
-    assert np.array_equal(before[:cut], regime_labels(ts, other_scale, ts, other_close)[:cut])
-    assert np.array_equal(before[:cut], regime_labels(ts[:cut], scale[:cut], ts[:cut], close[:cut]))
-
-
-def test_each_regime_is_met_about_equally_often() -> None:
-    ts, close, scale = market(20_000)
-    names, counts = np.unique(regime_labels(ts, scale, ts, close), return_counts=True)
-    assert len(names) == 7, "six regimes, and the first 100 origins"
-    levels = {name: sum(c for n, c in zip(names, counts) if n.startswith(name)) for name in ("calm", "middling")}
-    assert all(abs(count / 19_900 - 1 / 3) < 0.02 for count in levels.values())
-
-
-def test_labels_of_origins_that_are_no_bars_are_refused() -> None:
-    ts, close, scale = market(300)
-    with pytest.raises(BadInput, match="an origin of the forecasts is not among the bars"):
-        regime_labels(ts + np.timedelta64(1, "m"), scale, ts, close)
-    with pytest.raises(BadInput, match="must have equal shapes"):
-        regime_labels(ts, scale[1:], ts, close)

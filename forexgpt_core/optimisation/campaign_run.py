@@ -11,12 +11,13 @@ import polars as pl
 
 from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch, Times
+from forexgpt_core.ensemble.regimes import REGIMES, RegimeSettings, running_labels
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.walk_forward import TEST, Fold, fold_key, plan_folds, run_fold
 from forexgpt_core.features.windows import MarketArrays, Windows, usable
 from forexgpt_core.models.forecaster import FitRun
 from forexgpt_core.optimisation.campaign import CampaignMember
-from forexgpt_core.optimisation.campaign_regimes import Labels, regime_labels
+from forexgpt_core.optimisation.campaign_selection import NOT_TOLD, Labels
 
 
 class Folds(Protocol):
@@ -81,12 +82,10 @@ def fit_missing(plan: MemberPlan, store: Folds, folder: Path, say: Callable[[str
 
 
 def labels_on(plan: MemberPlan, forecasts: ForecastBatch) -> Labels:
-    """Return the regime of each origin of a member's forecasts; (n,).
-
-    The one place that says what a regime is.
-    """
+    """Return the regime of each origin of a member's forecasts, told by the bars up to it; (n,)."""
     arrays = plan.windows.arrays
-    return regime_labels(forecasts.origin_utc, forecasts.scale[:, 0], arrays.ts_utc, arrays.close)
+    places = running_labels(arrays.close, RegimeSettings())[np.searchsorted(arrays.ts_utc, forecasts.origin_utc)]
+    return np.array([*REGIMES, NOT_TOLD])[places]  # an unknown one is -1, the last
 
 
 def outcome_table(keys: Sequence[str], store: Folds) -> pl.DataFrame:

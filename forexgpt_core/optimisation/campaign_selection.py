@@ -17,9 +17,11 @@ from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.report_card import LEAST_ROWS, SIGNIFICANT, holm
 from forexgpt_core.evaluation.significance import ConstantLossDifference, UnpairedLosses, diebold_mariano
 from forexgpt_core.optimisation.campaign import CampaignMember
-from forexgpt_core.optimisation.campaign_regimes import UNKNOWN, Labels
 
 Bools = NDArray[np.bool_]
+Labels = NDArray[np.str_]
+
+NOT_TOLD = ""  # the regime of an origin with too little past
 _ROUNDING = 1e-9
 
 
@@ -30,7 +32,7 @@ class MemberLosses:
     Attributes:
         origin_utc: (n,) increasing.
         crps: (n, H), one column per horizon of the member.
-        regimes: (n,) label of each origin, `UNKNOWN` where there is none; those of the random walk are used.
+        regimes: (n,) label of each origin, `NOT_TOLD` where there is none; those of the random walk are used.
     """
 
     member: CampaignMember
@@ -145,7 +147,7 @@ def _judged(market: Sequence[MemberLosses]) -> Iterator[Cell]:
         plain = {h: losses[walk.member.hash12] for h, walk in walks.items() if walk.member.hash12 in losses}
         first = next(one for one in compared if one.member.is_reference)
         labels = first.regimes[np.searchsorted(first.origin_utc, shared)]
-        for regime in sorted(set(labels.tolist()) - {UNKNOWN}):
+        for regime in sorted(set(labels.tolist()) - {NOT_TOLD}):
             inside = labels == regime
             if inside.sum() >= LEAST_ROWS:
                 yield from _cells(compared, losses, plain, horizon, regime, inside)
