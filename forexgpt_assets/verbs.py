@@ -91,8 +91,20 @@ def _register_models(app: typer.Typer) -> None:
         _run(symbol, [f"{name}_{stage}" for name in _families(family) for stage in ("model", "calibration")])
 
     @app.command(epilog="Example: forexgpt evaluate EURUSD --json")
-    def evaluate(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
-        """Score a pair's families against the random walk, rank them and rebuild the ensemble."""
+    def evaluate(
+        symbol: SymbolArgument,
+        cross_validate: Annotated[
+            str, typer.Option(help="Instead: this family over combinatorial purged paths.", metavar="FAMILY")
+        ] = "",
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Validate a pair's families by walk-forward, rank them and rebuild the ensemble."""
+        if cross_validate:
+            [family] = _families(cross_validate)
+            _run(symbol, ["cross_validation"], {"family": family})
+            paths = readings.path_rows(Platform.prepared(), symbol)
+            print_json(paths) if as_json else print_table(paths)
+            return
         _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble"])
         judged = readings.scores(Platform.prepared(), symbol)
         if as_json:

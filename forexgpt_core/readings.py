@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from forexgpt_core import evidence
 from forexgpt_core.composition import ENSEMBLE, Platform
@@ -54,6 +55,21 @@ def score_rows(judged: Sequence[HorizonScore]) -> list[dict[str, object]]:
         }
         for s in judged
     ]
+
+
+def path_rows(platform: Platform, symbol: str) -> list[dict[str, object]]:
+    """Return the newest cross-validation of a pair: skill over the backtest paths, by horizon.
+
+    Raises:
+        NotReady: there is none.
+    """
+    settings = platform.pair(symbol)
+    stored = platform.lake.read("cross_validation", settings.symbol, Timeframe.parse(settings.timeframe))
+    skill = pl.col("skill")
+    told = stored.group_by("family", "horizon_bars").agg(
+        paths=pl.len(), mean=skill.mean(), lowest=skill.min(), highest=skill.max(), share_below_zero=(skill < 0).mean()
+    )
+    return told.sort("horizon_bars").to_dicts()
 
 
 def strategy_line(stats: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from forexgpt_core.ensemble.pooling import MODES
 from forexgpt_core.ensemble.regimes import RegimeSettings
 from forexgpt_core.ensemble.weights import WeightSettings
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.evaluation.combinatorial_splits import CombinatorialSplit
 from forexgpt_core.evaluation.walk_forward import Fold, WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.windows import Windows, usable
@@ -331,6 +332,38 @@ def metadata(home: Home, asset: str) -> dict[str, Any]:
     assert event is not None
     assert event.asset_materialization is not None
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def test_a_family_is_cross_validated_on_every_path_and_goes_on_where_it_was_stopped(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forexgpt_core.evaluation import cross_validation
+
+    made: list[int] = []
+    forecast = cross_validation.forecast_split
+
+    def counted(split: CombinatorialSplit, *rest: Any) -> ForecastBatch:
+        if len(made) == 5:
+            raise BadInput("stopped")
+        made.append(split.number)
+        return forecast(split, *rest)
+
+    monkeypatch.setattr(cross_validation, "forecast_split", counted)
+    asked = {"cross_validation": {"family": "linear", "groups": 4, "test_groups": 2, "embargo_bars": 4}}
+    with pytest.raises(RunFailed, match="stopped"):
+        home.run("cross_validation", config=asked)
+    made.clear()
+    monkeypatch.setattr(
+        cross_validation, "forecast_split", lambda split, *rest: made.append(split.number) or forecast(split, *rest)
+    )
+    home.run("cross_validation", config=asked)
+    assert len(made) == 2 * 6 - 5, "six splits of the family and of the walk, five of them done before"
+    shown = metadata(home, "cross_validation")
+    assert (shown["splits"], shown["paths"]) == (6, 3)
+    rows = readings.path_rows(home.platform, PAIR)
+    assert [(row["horizon_bars"], row["paths"]) for row in rows] == [(1, 3), (4, 3)]
+    assert rows[0]["mean"] == pytest.approx(shown["skill_h1"])
+    assert rows[0]["lowest"] <= rows[0]["mean"] <= rows[0]["highest"]
 
 
 def test_newer_candles_do_not_take_an_approval_away(home: Home) -> None:
