@@ -41,14 +41,14 @@ VERBS = {
     "doctor", "symbols list", "symbols add", "symbols export", "symbols import", "candles import", "candles fetch",
     "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare", "candles freshness",
     "features build", "features list", "features info", "features leaks", "events import", "events list", "train",
-    "forecast", "evaluate", "backtest", "optimise", "pareto",
+    "forecast", "evaluate", "report", "campaign run", "campaign status", "campaign list", "backtest", "optimise", "pareto",
     "deploy", "live tick", "live status", "live halt", "live resume", "live flatten", "bundle list", "bundle verify",
     "demo",
 }  # fmt: skip
 READING = {
     "doctor", "symbols list", "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare",
     "candles freshness", "features list", "features info", "features leaks", "events list", "forecast", "evaluate",
-    "backtest", "pareto",
+    "report", "campaign status", "campaign list", "backtest", "pareto",
     "live status", "bundle list", "bundle verify", "demo",
 }  # fmt: skip
 
@@ -192,8 +192,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "GBPUSD_H1.csv").write_text("\n".join(lines) + "\n")
     (calendar,) = [text for language, text in BLOCKS if language == "csv"]
     (folder / "week.csv").write_text(calendar)
-    (recipe,) = [text for language, text in BLOCKS if language == "yml"]
-    (folder / "recipe.yaml").write_text(recipe)
+    files = [text for language, text in BLOCKS if language == "yml"]
+    for name, key in (("recipe.yaml", "indicators:"), ("spring.yaml", "families:")):
+        (text,) = [text for text in files if key in text]
+        (folder / name).write_text(text)
     return folder
 
 
