@@ -23,8 +23,9 @@ from forexgpt_core.features.windows import usable
 NAMES = ("false_discovery", "power_curve")
 SERIES, BARS, HORIZONS = 80, 2000, (1, 4, 24)  # series per law
 SIZES, SEEDS, R2 = (1000, 2500, 5000, 10_000, 20_000, 40_000), 20, 0.01
+PROCESSES = 2
 
-_TWO_FOLDS, _PROCESSES, _DRAWS = WalkForwardSettings(folds=2), 2, 100
+_TWO_FOLDS, _DRAWS = WalkForwardSettings(folds=2), 100
 _OUTSPOKEN: Sequence[tuple[str, Options]] = (  # any gain on `valid` is believed, so few fits equal the walk
     ("linear", {"caution": 0.0}),
     ("boosting", {"caution": 0.0, "rounds": 20}),
@@ -214,10 +215,10 @@ def power() -> Measurement:
     return alone("power_curve", curve[-1].found, unit="share", at_least=0.95, note=note)
 
 
-def power_curve(sizes: Sequence[int], seeds: int, *, processes: int = _PROCESSES) -> list[PowerPoint]:
+def power_curve(sizes: Sequence[int], seeds: int) -> list[PowerPoint]:
     """Return the power of the whole pipeline, smallest sample first."""
     jobs = [(bars, seed) for seed in range(seeds) for bars in sorted(sizes, reverse=True)]
-    outcomes = list(zip(jobs, in_processes(find_signal, jobs, processes=processes), strict=True))
+    outcomes = list(zip(jobs, in_processes(find_signal, jobs), strict=True))
     points = []
     for bars in sorted(sizes):
         found = [shown for (size, _), (shown, _) in outcomes if size == bars]
@@ -256,11 +257,11 @@ def best_power(origins: int, r2: float) -> float:
     return float(ndtr(np.sqrt(origins) * gain / np.sqrt(r2 / 3) - ndtri(0.975)))
 
 
-def in_processes(work: Callable[[Job], Outcome], jobs: Sequence[Job], *, processes: int = _PROCESSES) -> list[Outcome]:
-    """Return the outcomes of some jobs, in order; each process keeps to one thread. None are started for one."""
-    if processes == 1:
+def in_processes(work: Callable[[Job], Outcome], jobs: Sequence[Job]) -> list[Outcome]:
+    """Return the outcomes of some jobs, in order, from PROCESSES processes of one thread each; 1 starts none."""
+    if PROCESSES == 1:
         return [work(job) for job in jobs]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         return list(pool.map(work, jobs, chunksize=4))
 
 
