@@ -31,7 +31,9 @@ _OUTSPOKEN: Sequence[tuple[str, Options]] = (  # any gain on `valid` is believed
     ("boosting", {"caution": 0.0, "rounds": 20}),
     ("forest", {"caution": 0.0, "trees": 20}),
 )
-_JITTER, _PERSISTENCE = 0.2, 0.9  # of the log factor by which a rescaled walk is stretched
+_JITTER = 0.2  # standard deviation of the log factor by which a rescaled walk is stretched
+_USUAL, _SLOW = 0.9, 0.98  # its autocorrelation: a memory of 10 bars, and of 50
+_BURN_IN = 500
 
 Floats = NDArray[np.float64]
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
@@ -64,12 +66,14 @@ class Series:
             these series, so both lose the same on average, given every fit, and every claim is false.
         rescaled: the walk stretched by a random, slowly varying factor, against itself shrunk by the same factor. The
             factor is as likely to be its own inverse, so here too every claim is false.
+        slowly_rescaled: the same with a factor that remembers 50 bars, longer than the test looks back.
     """
 
     law: str
     families: Verdict
     mirrors: Verdict
     rescaled: Verdict
+    slowly_rescaled: Verdict
 
 
 def measure(only: set[str] | None) -> list[Measurement]:
@@ -94,7 +98,9 @@ def false_discovery() -> Measurement:
         f" truth no better {share(p < SIGNIFICANT for one in series for p in one.families.p_values_false):.1%}, since"
         " what is fitted to noise is worse than the walk. Where nothing can be better or worse: mirror images"
         f" {shares['mirrors']:.1%} of verdicts, {_single(series, 'mirrors')} of single comparisons; rescaled walks"
-        f" {shares['rescaled']:.1%} and {_single(series, 'rescaled')}"
+        f" {shares['rescaled']:.1%} and {_single(series, 'rescaled')}. Beyond what the test can see: walks rescaled by"
+        f" a factor that remembers 50 bars {share(one.slowly_rescaled.claims for one in series):.1%} and"
+        f" {_single(series, 'slowly_rescaled')}"
     )
     return Measurement(
         name="false_discovery",
@@ -134,12 +140,14 @@ def judge_noise(job: tuple[str, int], families: Sequence[tuple[str, Options]] | 
         mirrors += score_family(forecasts, y, mirrored(forecasts), seed=seed)
         gained = expected_losses(reference, futures) - expected_losses(forecasts, futures)
         better |= {(family, h) for h, gain in zip(HORIZONS, gained) if gain > 0}
-    stretched, shrunk = rescaled(reference, rng)
+    pairs = [rescaled(reference, rng, persistence) for persistence in (_USUAL, _SLOW)]
+    usual, slow = (_verdict(score_family(up, y, down, seed=seed), set()) for up, down in pairs)
     return Series(
         law=name,
         families=_verdict(scores, better),
         mirrors=_verdict(mirrors, set()),
-        rescaled=_verdict(score_family(stretched, y, shrunk, seed=seed), set()),
+        rescaled=usual,
+        slowly_rescaled=slow,
     )
 
 
@@ -159,12 +167,14 @@ def mirrored(forecasts: ForecastBatch) -> ForecastBatch:
     return replace(forecasts, quantiles=-forecasts.quantiles[..., ::-1])
 
 
-def rescaled(walk: ForecastBatch, rng: np.random.Generator) -> tuple[ForecastBatch, ForecastBatch]:
+def rescaled(
+    walk: ForecastBatch, rng: np.random.Generator, persistence: float = _USUAL
+) -> tuple[ForecastBatch, ForecastBatch]:
     """Return a walk stretched by a slowly varying factor that knows nothing, and shrunk by the same."""
     from scipy.signal import lfilter
 
-    shocks = _JITTER * np.sqrt(1 - _PERSISTENCE**2) * rng.normal(size=len(walk) + 100)
-    log_factor = lfilter([1.0], [1.0, -_PERSISTENCE], shocks)[100:, None, None]
+    shocks = _JITTER * np.sqrt(1 - persistence**2) * rng.normal(size=len(walk) + _BURN_IN)
+    log_factor = lfilter([1.0], [1.0, -persistence], shocks)[_BURN_IN:, None, None]
     up, down = (np.exp(sign * log_factor) for sign in (1, -1))
     return replace(walk, quantiles=walk.quantiles * up), replace(walk, quantiles=walk.quantiles * down)
 

@@ -18,7 +18,8 @@ from forexgpt_core.candles.cleaning import clean
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.forecasts import INTERVALS, MEDIAN, ForecastBatch
 from forexgpt_core.evaluation.references import SECOND_REFERENCES
-from forexgpt_core.evaluation.scores import crps, direction, direction_calls
+from forexgpt_core.evaluation.report_card import score_family
+from forexgpt_core.evaluation.scores import crps
 from forexgpt_core.evaluation.significance import diebold_mariano
 from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.features.build import build_features
@@ -122,16 +123,17 @@ def next_direction(symbol: str) -> Direction:
     features = build_features(bars, Timeframe.H1, Recipe.usual())
     windows = usable(market_arrays(symbol, Timeframe.H1, bars, features, (1,)), matured=True)
     forecasts, y = walk_forward(windows, "linear", {"caution": 0.0}, _SETTINGS)
-    (right, error), (calls, _) = direction(forecasts, y), direction_calls(forecasts, y)
+    reference, _ = walk_forward(windows, "random_walk", {}, _SETTINGS)
+    (score,) = score_family(forecasts, y, reference, seed=0)
     median = forecasts.quantiles[:, 0, MEDIAN]
     pip = 1e-4 if not symbol.endswith("JPY") else 1e-2
     price = float(bars["close"].mean())  # type: ignore[arg-type]  # bars are numbers
     moves = np.sign(np.diff(np.log(bars["close"].to_numpy())))
     both = (moves[1:] != 0) & (moves[:-1] != 0)
     return Direction(
-        calls=int(calls[0]),
-        share=float(right[0]),
-        error=float(error[0]),
+        calls=score.direction_calls,
+        share=score.direction,
+        error=score.direction_se,
         gain_pips=float((np.sign(median) * y[:, 0])[median != 0].mean()) * price / pip,
         plain_reversal=float((moves[1:] != moves[:-1])[both].mean()),
     )
