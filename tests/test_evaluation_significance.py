@@ -127,12 +127,12 @@ def test_the_interval_repeats_with_its_seed_and_widens_with_level_and_overlap() 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "h"), [(1000, 1), (1000, 24), (2000, 60)])
 def test_equal_forecasters_are_rejected_about_as_often_as_stated(n: int, h: int) -> None:
-    """Nominal 5 %; a naive t test rejects 81 % at h 60 and Newey-West with bandwidth h - 1 about 10 %."""
+    """Nominal 5 %, rather less; a naive t test rejects 81 % at h 60, Newey-West with bandwidth h - 1 about 10 %."""
     rng = np.random.default_rng(n + h)
     pairs = [equal_forecasters(rng, n, h) for _ in range(1500)]
     tests = [diebold_mariano(one, other, h) for one, other in pairs]
-    assert 0.03 < np.mean([t.p_value < 0.05 for t in tests]) < 0.09
-    assert 0.03 < np.mean([t.p_better < 0.05 for t in tests]) < 0.09
+    assert 0.02 < np.mean([t.p_value < 0.05 for t in tests]) < 0.07
+    assert 0.02 < np.mean([t.p_better < 0.05 for t in tests]) < 0.07
 
 
 @pytest.mark.slow
@@ -144,3 +144,28 @@ def test_the_skill_interval_of_equal_forecasters_holds_zero_about_as_often_as_st
         low, high = skill_interval(*equal_forecasters(rng, n, h), horizon_bars=h, seed=seed)
         missed += not low <= 0 <= high
     assert 0.02 < missed / 800 < 0.10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory_rows", "most"), [(0, 0.07), (10, 0.08), (50, 0.09)])
+def test_spreads_that_are_off_for_weeks_are_not_taken_for_many_observations(memory_rows: int, most: float) -> None:
+    """Both spreads are too wide and move slowly in opposite directions: neither is better, and luck lasts for long."""
+    from scipy.signal import lfilter
+
+    from forexgpt_core.evaluation.closed_forms import crps_normal
+
+    rng, n, runs = np.random.default_rng(3), 1500, 400
+    decay = 1 - 1 / memory_rows if memory_rows else 0.0
+    rejected = {"plain": 0, "ours": 0, "interval": 0}
+    for run in range(runs):
+        shocks = 0.2 * np.sqrt(1 - decay**2) * rng.normal(size=n + 500)
+        factor = np.exp(lfilter([1.0], [1.0, -decay], shocks)[500:])
+        y = rng.normal(size=n)
+        one, other = crps_normal(y, 0.0, 1.25 * factor), crps_normal(y, 0.0, 1.25 / factor)
+        rejected["plain"] += diebold_mariano(one, other, 1, bandwidth_rows=12).p_better < 0.05
+        rejected["ours"] += diebold_mariano(one, other, 1).p_better < 0.05
+        rejected["interval"] += skill_interval(one, other, horizon_bars=1, replicates=200, seed=run)[0] > 0
+    assert rejected["ours"] / runs <= most
+    assert rejected["interval"] / runs <= most / 2 + 0.02
+    if memory_rows >= 10:
+        assert rejected["plain"] / runs > 0.1, "what a bandwidth alone makes of it"

@@ -216,11 +216,12 @@ def test_the_direction_of_real_bars_is_not_worth_its_cost(symbol: str) -> None:
 
 @pytest.mark.slow
 def test_intervals_of_the_pipeline_cover_on_garch() -> None:
-    from benchmarks.bench_walk import pipeline_coverage, split_conformal, uncalibrated
+    from benchmarks.bench_walk import adaptive, pipeline_coverage, split_conformal, uncalibrated
 
-    reached = pipeline_coverage(split_conformal)
-    assert reached.by_seed.size == 30
-    assert reached.marginal == pytest.approx(0.9, abs=0.01)
-    assert reached.top_decile >= 0.87
+    for calibrate in (split_conformal, adaptive):
+        reached = pipeline_coverage(calibrate)
+        assert reached.by_seed.size == 30
+        assert reached.marginal == pytest.approx(0.9, abs=0.01)
+        assert reached.top_decile >= 0.87
     bare = pipeline_coverage(uncalibrated, seeds=range(6))
     assert bare.marginal < pipeline_coverage(split_conformal, seeds=range(6)).marginal

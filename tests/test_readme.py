@@ -41,9 +41,9 @@ VERBS = {
     "doctor", "symbols list", "symbols add", "symbols export", "symbols import", "candles import", "candles fetch",
     "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare", "candles freshness",
     "features build", "features list", "features info", "features leaks", "events import", "events list", "train",
-    "forecast", "evaluate", "report", "campaign run", "campaign status", "campaign list", "backtest", "optimise", "pareto",
-    "deploy", "live tick", "live status", "live halt", "live resume", "live flatten", "bundle list", "bundle verify",
-    "demo",
+    "forecast", "evaluate", "report", "campaign run", "campaign status", "campaign list", "backtest", "optimise",
+    "pareto", "deploy", "live tick", "live status", "live halt", "live resume", "live flatten", "bundle list",
+    "bundle verify", "demo",
 }  # fmt: skip
 READING = {
     "doctor", "symbols list", "candles info", "candles gaps", "candles health", "candles quarantine", "candles compare",
