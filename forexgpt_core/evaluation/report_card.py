@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.call_trades import call_trades
 from forexgpt_core.evaluation.direction import direction, direction_calls
 from forexgpt_core.evaluation.pairing import origin_slots, overlapping_rows, require_paired, require_time_order
-from forexgpt_core.evaluation.point_errors import mae, rmse
+from forexgpt_core.evaluation.point_errors import mae, mape, rmse
 from forexgpt_core.evaluation.scores import coverage, crps, width
 from forexgpt_core.evaluation.significance import diebold_mariano, skill_interval
 
@@ -49,6 +50,8 @@ class HorizonScore:
         dm_p: one-sided Diebold-Mariano p of "better than the reference"; 1 for the reference itself.
         dm_p_nonoverlapping: the same on non-overlapping origins only, a check with less power.
         direction: share of right signs of the median over direction_calls calls; NaN without a call.
+        mape: of the forecast price, a share; see `point_errors.mape`.
+        win_rate, profit_factor: of trades on the forecast's own calls, before cost; see `call_trades`.
     """
 
     family: str
@@ -75,6 +78,9 @@ class HorizonScore:
     direction_calls: int
     rmse: float
     mae: float
+    mape: float = math.nan  # these three are absent from scores of earlier releases
+    win_rate: float = math.nan
+    profit_factor: float = math.nan
 
     @property
     def equals_reference(self) -> bool:
@@ -114,7 +120,8 @@ def score_family(
     losses = _without_rounding(crps(forecasts.quantiles, y), reference_losses)
     covered, widths = coverage(forecasts, y), width(forecasts)
     (right, right_se), (calls, _) = direction(forecasts, y), direction_calls(forecasts, y)
-    squared, absolute = rmse(forecasts, y), mae(forecasts, y)
+    squared, absolute, of_price = rmse(forecasts, y), mae(forecasts, y), mape(forecasts, y)
+    traded = call_trades(forecasts, y)
     scores = []
     for column, horizon in enumerate(forecasts.horizons_bars):
         model, plain, overlap = losses[:, column], reference_losses[:, column], overlaps[column]
@@ -145,6 +152,9 @@ def score_family(
                 direction_calls=int(calls[column]),
                 rmse=float(squared[column]),
                 mae=float(absolute[column]),
+                mape=float(of_price[column]),
+                win_rate=float(traded.win_rate[column]),
+                profit_factor=float(traded.profit_factor[column]),
             )
         )
     return tuple(scores)

@@ -1,0 +1,106 @@
+"""The verdict of a report card: one sentence on skill, calibration, direction and money that claims nothing unshown."""
+
+from collections.abc import Sequence
+
+from forexgpt_core.evaluation.card_entries import CardEntry, FamilyCard, bars_text
+from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney
+from forexgpt_core.evaluation.report_card import SIGNIFICANT, HorizonScore, Leaderboard, holm
+
+SURE = 0.95  # probability from which a Sharpe ratio counts as shown
+
+
+def verdict_sentence(
+    where: str,
+    board: Leaderboard | None,
+    family: FamilyCard | None,
+    backtest: BacktestMoney | None,
+    search: SearchMoney | None,
+) -> str:
+    """Return the sentence.
+
+    Args:
+        where: pair and timeframe.
+        board: of all families; None where nothing could be scored.
+        family: whose calibration and direction are told: the one that is traded.
+    """
+    if board is None or family is None:
+        return f"Nothing can be said about forecasts at {where}, and {_money(backtest, search)}."
+    parts = [_skill(where, board), f"{_calibration(family)}, {_direction(family.entries)}", _money(backtest, search)]
+    return f"{parts[0]}; {parts[1]}, and {parts[2]}."
+
+
+def _skill(where: str, board: Leaderboard) -> str:
+    tested = [score for row in board.rows for score in row.scores if not score.equals_reference]
+    shown = [s for s in tested if (s.family, s.horizon_bars) in board.shown_skill]
+    if not tested:
+        return f"Only the random walk was judged at {where}, or models equal to it"
+    if not shown:
+        best = max(tested, key=lambda s: s.skill)
+        return f"Nothing beats the random walk at {where} (best of {len(tested)}: {_place(best)}, not shown)"
+    best = max(shown, key=lambda s: s.skill)
+    doubt = ", which is more than FX credibly allows, so suspect a leak first" if board.warnings else ""
+    told = "" if len(tested) == 1 else f" in {len(shown)} of {len(tested)} comparisons"
+    return f"The random walk is beaten at {where}{told}, at best by {_place(best)}{doubt}"
+
+
+def _place(score: HorizonScore) -> str:
+    return f"{score.family} at {bars_text(score.horizon_bars)} with skill {100 * score.skill:+.2f} %"
+
+
+def _calibration(family: FamilyCard) -> str:
+    inside = [100 * entry.score.coverage_90 for entry in family.entries]
+    shares = f"{min(inside):.1f}" if len(inside) == 1 else f"{min(inside):.1f} to {max(inside):.1f}"
+    name = "the random walk" if family.family == "random_walk" else family.family
+    wrong = [entry for entry in family.entries if not entry.calibrated]
+    off = [group for entry in family.entries for group in entry.worst if group.off]
+    held = f"the 90 % intervals of {name} cover {shares} %"
+    if wrong:
+        worst = max(wrong, key=lambda entry: abs(entry.score.coverage_90 - 0.9))
+        way = "too narrow" if worst.score.coverage_90 < 0.9 else "too wide"
+        return f"{held}, {way} at {bars_text(worst.score.horizon_bars)}"
+    if off:
+        group = max(off, key=lambda one: abs(one.coverage - 0.9))
+        return f"{held} as they should, but {100 * group.coverage:.1f} % {group_text(group.condition, group.group)}"
+    if not any(entry.worst for entry in family.entries):
+        return f"{held} as they should on the whole"
+    return f"{held} as they should, in calm and storm"
+
+
+def group_text(condition: str, group: str) -> str:
+    """Return a group of origins as people say it.
+
+    >>> group_text("volatility_decile", "10"), group_text("session", "new_york")
+    ('in the most volatile tenth', 'in the new york session')
+    """
+    if condition == "session":
+        return f"in the {group.replace('_', ' ')} session"
+    names = {"1": "in the calmest tenth", "10": "in the most volatile tenth"}
+    return names.get(group, f"in volatility decile {group}")
+
+
+def _direction(entries: Sequence[CardEntry]) -> str:
+    called = [entry.direction for entry in entries if not entry.direction.missing]
+    if not called:
+        return "no direction is called"
+    adjusted = holm([one.p_value for one in called])
+    p, best = min(zip(adjusted, called, strict=True), key=lambda pair: pair[0])
+    told = "shown" if p < SIGNIFICANT else "not shown"
+    detectable = "" if best.detectable != best.detectable else f", detectable from {100 * best.detectable:.1f} %"
+    return (
+        f"direction is {told} ({100 * best.hit_rate:.1f} % right, {best.independent_calls:,} independent calls at"
+        f" {bars_text(best.horizon_bars)}{detectable})"
+    )
+
+
+def _money(backtest: BacktestMoney | None, search: SearchMoney | None) -> str:
+    if search is not None and search.deflated_sharpe is not None:
+        told = "holds" if search.deflated_sharpe >= SURE else "does not hold"
+        trials = "1 trial" if search.trials_ever == 1 else f"{search.trials_ever:,} trials"
+        return f"the best strategy's deflated Sharpe of {search.deflated_sharpe:.2f} after {trials} {told}"
+    if backtest is not None:
+        gain = "an undefined return" if backtest.return_pct is None else f"{backtest.return_pct:+.1f} %"
+        sure = backtest.probabilistic_sharpe
+        chance = "its Sharpe ratio undefined" if sure is None else f"a Sharpe ratio above 0 with probability {sure:.2f}"
+        searched = "no strategy could be deflated" if search is not None else "no search was made"
+        return f"the default strategy ends at {gain} after cost, {chance}, and {searched}"
+    return "no strategy of these forecasts was tested"
