@@ -31,7 +31,7 @@ Said = TypeVar("Said")
 OTHER = "other"  # regimes too short to stand alone
 _GROUPS = 15  # ten deciles, four sessions and all rows: a band that all of them keep in 99 of 100 right forecasters
 _BAND, _GROUP_BAND = 0.99, 1 - 0.01 / _GROUPS
-_PIT_REPLICATES = 400
+_PIT_REPLICATES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

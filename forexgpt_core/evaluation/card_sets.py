@@ -11,7 +11,7 @@ from forexgpt_core.evaluation.model_sets import BootstrapSettings, model_confide
 
 Floats = NDArray[np.float64]
 
-MOST_ROWS = 5_000  # arch's test of superior ability holds a square matrix of rows
+MOST_ROWS = 3_000  # arch's test of superior ability takes time and memory by the square of the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
