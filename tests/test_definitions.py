@@ -20,6 +20,7 @@ KEYS = {
     *(f"{family}_{stage}" for family in FAMILIES for stage in ("model", "calibration", "evaluation")),
     "cross_validation",
     "leaderboard",
+    "report_card",
     "ensemble",
     "backtest",
     "portfolio_backtest",

@@ -371,3 +371,40 @@ def test_the_server_shows_what_was_recorded_and_takes_the_same_calls(
     remote.set_alias("NZDUSD", "H1", "champion", FIRST)
     assert registry.aliases("NZDUSD", "H1") == {"champion": FIRST}
     assert remote.run_url(over_http).startswith(f"{server}/#/experiments/")
+
+
+# --- reports
+
+
+def test_a_report_is_a_run_of_its_own_in_the_experiment_of_its_pair(registry: Registry) -> None:
+    trained = run_of(registry, train(registry))
+    facts = {
+        "metrics": {"linear_skill_h1": 0.01, "linear_skill_h4": float("nan")},
+        "tags": {"data_version": "c3.f2"},
+        "artifacts": {"report_card.html": b"<p>verdict</p>"},
+    }
+    run_id = registry.record_report(symbol="EUR/USD", timeframe="H1", name="report card", **facts)
+    run = run_of(registry, run_id)
+    assert run.info.experiment_id == trained.info.experiment_id
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"linear_skill_h1": 0.01}
+    told = {"symbol": "EURUSD", "timeframe": "H1", "report": "report card", "data_version": "c3.f2"}
+    assert told.items() <= run.data.tags.items()
+    assert run.data.tags["metrics_not_finite"] == "linear_skill_h4"
+    assert "family" not in run.data.tags
+    assert registry.artifact_url(run_id, "report_card.html").endswith(f"{run_id}/artifacts/report_card.html")
+    again = registry.record_report(symbol="EURUSD", timeframe="H1", name="report card", **facts)
+    assert again != run_id
+
+
+def test_a_report_that_cannot_be_stored_whole_is_marked_failed(registry: Registry) -> None:
+    from mlflow import MlflowClient
+
+    with pytest.raises(BadInput, match="is no artifact name"):
+        registry.record_report(
+            symbol="USDJPY", timeframe="H1", name="report card", metrics={}, tags={}, artifacts={"../x": b""}
+        )
+    client = MlflowClient(tracking_uri=registry.tracking_uri)
+    experiment = client.get_experiment_by_name("forexgpt/USDJPY")
+    runs = client.search_runs([experiment.experiment_id], filter_string="tags.report = 'report card'")
+    assert [run.info.status for run in runs] == ["FAILED"]

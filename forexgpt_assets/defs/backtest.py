@@ -1,5 +1,6 @@
 """The ensemble's out-of-sample forecasts traded on paper, bar by bar."""
 
+from dataclasses import asdict
 from time import perf_counter
 
 import dagster as dg
@@ -35,6 +36,7 @@ def backtest(
 ) -> dg.MaterializeResult:
     """One strategy over the ensemble's out-of-sample forecasts, with spread, commission, slippage and margin."""
     from forexgpt_core.backtest.kernc import run_backtest
+    from forexgpt_core.evaluation.economics import trade_economics
     from forexgpt_core.reporting.backtest import equity_picture
 
     started = perf_counter()
@@ -49,18 +51,29 @@ def backtest(
     result = run_backtest(
         bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash, no_entry=no_entry
     )
+    economics = (
+        asdict(trade_economics(result.trades, result.equity, settings.costs, symbol)) if result.trades.height else {}
+    )
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
     platform.scores.replace_backtest(
         symbol,
         str(timeframe),
         ENSEMBLE,
         traded.bundle_hash,
-        [{**result.stats, "horizon_bars": strategy.horizon_bars, "n": forecasts.quantiles.shape[0]}],
+        [
+            {
+                **result.stats,
+                **economics,
+                "horizon_bars": strategy.horizon_bars,
+                "n": forecasts.quantiles.shape[0],
+            }
+        ],
     )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result.trades.height,
             **figures(result.stats),
+            **figures(economics),
             **figures({"spread_pips": settings.costs.spread_pips}),
             **figures({"config": strategy.hash12, "lake_version": version, "seconds": perf_counter() - started}),
             "trades": table(result.trades.tail(50).to_dicts()),

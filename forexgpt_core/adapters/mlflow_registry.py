@@ -88,17 +88,54 @@ class Registry:
         files = {**artifacts, **({"params.json": _json(params)} if long else {})}
         notes = {"params_shortened": ", ".join(long)} if long else {}
         with self._store.errors(f"record the training of {family} for {symbol}"):
-            client = self._store.client()
-            experiment = self._experiment(client, symbol)
             name = f"{family} {timeframe}"
-            run_id = str(client.create_run(experiment, run_name=name, tags={**tags, **identity, **notes}).info.run_id)
-            try:
-                _log(client, run_id, texts, metrics, files)
-            except BaseException:
-                client.set_terminated(run_id, status="FAILED")
-                raise
-            client.set_terminated(run_id, status=outcome)
-            return run_id
+            return self._record(symbol, name, texts, metrics, {**tags, **identity, **notes}, files, outcome)
+
+    def record_report(
+        self,
+        *,
+        symbol: str,
+        timeframe: str,
+        name: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, bytes],
+    ) -> str:
+        """Store a report on a pair as a run of its own in the symbol's experiment and return its run id.
+
+        Args:
+            symbol, timeframe: what it is about; also stored as tags.
+            name: what is reported; stored as the tag `report`.
+            metrics, tags, artifacts: as in `record_training`.
+
+        Raises:
+            StoreError: nothing, or not everything, could be stored; the run is then marked FAILED.
+        """
+        symbol = normalise_symbol(symbol)
+        identity = {"symbol": symbol, "timeframe": str(timeframe), "report": name}
+        with self._store.errors(f"record the {name} of {symbol}"):
+            return self._record(symbol, f"{name} {timeframe}", {}, metrics, {**tags, **identity}, artifacts, "FINISHED")
+
+    def _record(
+        self,
+        symbol: str,
+        name: str,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, bytes],
+        outcome: Outcome,
+    ) -> str:
+        client = self._store.client()
+        experiment = self._experiment(client, symbol)
+        run_id = str(client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        try:
+            _log(client, run_id, params, metrics, artifacts)
+        except BaseException:
+            client.set_terminated(run_id, status="FAILED")
+            raise
+        client.set_terminated(run_id, status=outcome)
+        return run_id
 
     def add_evaluation(
         self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes] | None = None

@@ -13,7 +13,7 @@ from typing import Annotated
 import click
 import typer
 
-from forexgpt_core.cli import bundles, campaigns, candles, doctor, events, features, live, pareto, symbols
+from forexgpt_core.cli import bundles, campaigns, candles, doctor, events, features, live, pareto, report, symbols
 from forexgpt_core.errors import ForexGPTError
 
 EXAMPLE = "Example: forexgpt demo --json"
@@ -30,7 +30,7 @@ def build_app() -> typer.Typer:
     ) -> None:
         """Forecast and trade currencies, honestly."""
 
-    for module in (doctor, symbols, candles, features, events, bundles, pareto, campaigns, live):
+    for module in (doctor, symbols, candles, features, events, bundles, report, pareto, campaigns, live):
         module.register(app)
     for point in sorted(entry_points(group="forexgpt.verbs"), key=lambda p: p.name):
         point.load()(app)

@@ -24,7 +24,7 @@ from forexgpt_core.evaluation.card_entries import (
     bars_text,
     family_card,
 )
-from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney, Tested, backtest_money, search_money
+from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney, StrategyRecord, backtest_money, search_money
 from forexgpt_core.evaluation.card_sets import HorizonSets, horizon_sets
 from forexgpt_core.evaluation.card_verdict import verdict_sentence
 from forexgpt_core.evaluation.pairing import UnpairedReturns, origin_slots, overlapping_rows, require_paired
@@ -62,7 +62,7 @@ class CardInputs:
     traded: str = "ensemble"
     regimes: Mapping[str, Names] = field(default_factory=dict)
     round_trip_cost: float | None = None
-    tested: Tested | None = None
+    tested: StrategyRecord | None = None
     paths: pl.DataFrame | None = None
     beside: Sequence[HorizonScore] = ()
     absent: Sequence[str] = ()

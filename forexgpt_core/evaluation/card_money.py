@@ -70,7 +70,7 @@ class SearchMoney:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tested:
+class StrategyRecord:
     """What the stores hold of a pair's strategies.
 
     Attributes:
@@ -86,7 +86,7 @@ class Tested:
     search: Mapping[str, Any] | None
 
 
-def backtest_money(tested: Tested, unsaid: Unsaid) -> BacktestMoney | None:
+def backtest_money(tested: StrategyRecord, unsaid: Unsaid) -> BacktestMoney | None:
     """Return the default strategy's figures, None where it was not tested."""
     if tested.stats is None:
         return None
@@ -117,7 +117,7 @@ def backtest_money(tested: Tested, unsaid: Unsaid) -> BacktestMoney | None:
     )
 
 
-def search_money(tested: Tested, unsaid: Unsaid) -> SearchMoney | None:
+def search_money(tested: StrategyRecord, unsaid: Unsaid) -> SearchMoney | None:
     """Return the newest search's figures, None where nothing was searched."""
     if tested.search is None:
         return None

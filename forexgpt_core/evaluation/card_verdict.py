@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from forexgpt_core.evaluation.card_entries import CardEntry, FamilyCard, bars_text
 from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney
+from forexgpt_core.evaluation.direction import DirectionScore
 from forexgpt_core.evaluation.report_card import SIGNIFICANT, HorizonScore, Leaderboard, holm
 
 SURE = 0.95  # probability from which a Sharpe ratio counts as shown
+_SPOKEN = {"random_walk": "the random walk", "ensemble": "the ensemble"}
 
 
 def verdict_sentence(
@@ -50,7 +52,7 @@ def _place(score: HorizonScore) -> str:
 def _calibration(family: FamilyCard) -> str:
     inside = [100 * entry.score.coverage_90 for entry in family.entries]
     shares = f"{min(inside):.1f}" if len(inside) == 1 else f"{min(inside):.1f} to {max(inside):.1f}"
-    name = "the random walk" if family.family == "random_walk" else family.family
+    name = _SPOKEN.get(family.family, family.family)
     wrong = [entry for entry in family.entries if not entry.calibrated]
     off = [group for entry in family.entries for group in entry.worst if group.off]
     held = f"the 90 % intervals of {name} cover {shares} %"
@@ -84,12 +86,20 @@ def _direction(entries: Sequence[CardEntry]) -> str:
         return "no direction is called"
     adjusted = holm([one.p_value for one in called])
     p, best = min(zip(adjusted, called, strict=True), key=lambda pair: pair[0])
-    told = "shown" if p < SIGNIFICANT else "not shown"
+    told = "shown" if p < SIGNIFICANT and beyond_luck(best) else "not shown"
     detectable = "" if best.detectable != best.detectable else f", detectable from {100 * best.detectable:.1f} %"
     return (
         f"direction is {told} ({100 * best.hit_rate:.1f} % right, {best.independent_calls:,} independent calls at"
         f" {bars_text(best.horizon_bars)}{detectable})"
     )
+
+
+def beyond_luck(called: DirectionScore) -> bool:
+    """Return whether the share of all calls agrees with the test, which sees only calls whose targets do not overlap.
+
+    Which of the overlapping ones those are is an accident of the first origin, and may be a lucky one.
+    """
+    return called.hit_rate - 1.96 * called.standard_error > max(0.5, called.by_chance)
 
 
 def _money(backtest: BacktestMoney | None, search: SearchMoney | None) -> str:

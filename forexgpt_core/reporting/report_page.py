@@ -17,8 +17,10 @@ Place = tuple[str | int, ...]
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#222;line-height:1.4}"
-    "h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2.2rem 0 .2rem}.how{color:#555;font-size:.9rem;margin:.2rem 0 .7rem}"
-    "table{border-collapse:collapse;font-size:.85rem;width:100%}th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;"
+    "h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2.2rem 0 .2rem}"
+    ".how{color:#555;font-size:.9rem;margin:.2rem 0 .7rem}"
+    "table{border-collapse:collapse;font-size:.85rem;width:100%}"
+    "th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;"
     "text-align:right;white-space:nowrap}th{background:#f4f6f8;font-weight:600;white-space:normal;vertical-align:bottom}"
     "th:first-child,td:first-child{text-align:left}.shown td{background:#eaf6ee}.off td{background:#fdf1ef}"
     ".verdict{font-size:1.1rem;background:#f4f6f8;border-left:4px solid #1f4e79;padding:.8rem 1rem}"
@@ -63,8 +65,8 @@ def report_page(document: Document, pictures: Mapping[str, bytes] | None = None)
         f"<p class='verdict'>{_text(document['verdict'])}</p>",
         *(f"<p class='warning'>{_text(line)}</p>" for line in document["warnings"]),
         f"<p class='how'>Out-of-sample forecasts of origins from {_text(document['first_utc'])} to"
-        f" {_text(document['last_utc'])}, refitted in every fold, beside {_text(document['reference'])}. Not evaluated on"
-        f" these data: {_text(', '.join(document['absent']) or 'none')}.</p>",
+        f" {_text(document['last_utc'])}, refitted in every fold, beside {_text(document['reference'])}."
+        f" Not evaluated on these data: {_text(', '.join(document['absent']) or 'none')}.</p>",
         *(_figure(caption, data) for caption, data in (pictures or {}).items()),
         *(section(document) for section in _SECTIONS),
     ]
@@ -144,8 +146,8 @@ def _groups(document: Document) -> Iterable[str]:
         if rows:
             table = _table(document, columns, rows, off)
             yield (
-                f"<details><summary>{_text(family['family'])}: coverage by volatility decile (1 calmest, 10 wildest) and"
-                f" trading session</summary>{table}</details>"
+                f"<details><summary>{_text(family['family'])}: coverage by volatility decile"
+                f" (1 calmest, 10 wildest) and trading session</summary>{table}</details>"
             )
 
 
@@ -166,8 +168,8 @@ def _direction(document: Document) -> str:
     )
     return _section(
         "Direction",
-        "How often the sign of the median was right. A true hit rate below 'detectable' would go unseen by this many calls"
-        " (5 %, power 80 %): then 'not shown' is no proof of absence. Equal bets earn their cost from 'pays' on.",
+        "How often the sign of the median was right. A true hit rate below 'detectable' would go unseen by this many"
+        " calls (5 %, power 80 %): then 'not shown' is no proof of absence. Equal bets earn their cost from 'pays' on.",
         _table(document, columns, _entries(document)),
     )
 
@@ -200,8 +202,8 @@ def _sets(document: Document) -> str:
     )
     return _section(
         "Which may be the best",
-        "The model confidence set holds the best family in 95 of 100 cases: one that is in it may be the best, one that is"
-        " not is worse than another. 'None better' is Hansen's test of superior predictive ability over all families tried.",
+        "The model confidence set holds the best family in 95 of 100 cases: one in it may be the best, one that is not"
+        " is worse. 'None better' is Hansen's test of superior predictive ability over all families tried.",
         _grid((*heads, "shared origins", "averaged by"), lines),
     )
 
@@ -225,8 +227,8 @@ def _regimes(document: Document) -> str:
     heads = ("family", "bars", "regime", "origins", "CRPS beyond the reference, bp", "p here, Holm", "p in any regime")
     return _section(
         "By regime",
-        "Volatility and trend as they were known at each origin (Giacomini and White). Below 0 the family is better there;"
-        " shaded: by more than luck.",
+        "Volatility and trend as they were known at each origin (Giacomini and White). Below 0 the family is better"
+        " there; shaded: by more than luck.",
         f"<details><summary>{len(rows)} rows</summary>{_grid(heads, rows)}</details>" if rows else _grid(heads, rows),
     )
 
@@ -246,8 +248,8 @@ def _stability(document: Document) -> str:
     off = lambda place: "off" if at(document, (*place, "overfitted")) else ""  # noqa: E731
     return _section(
         "In and out of sample, and across horizons",
-        "Skill on the newest rows each fold was fitted on, against the rows that came later. Shaded: skill was seen, less"
-        " than half survives, and the loss is more than luck. Under the table: what no horizon should do to another.",
+        "Skill on the newest rows each fold was fitted on, against the rows that came later. Shaded: skill was seen,"
+        " less than half survives, and the loss is more than luck. Below: what no horizon should do to another.",
         _table(document, columns, rows, off) + told,
     )
 
@@ -287,9 +289,9 @@ def _money(document: Document) -> str:
     ]
     return _section(
         "Money",
-        "After spread, commission and slippage. A probabilistic Sharpe ratio is the chance that the true one is above 0, a"
-        " deflated one that it is above what the best of as many worthless trials would show: below .95 nothing is shown."
-        " The probability of overfitting is how often the best of the search ends below the median elsewhere.",
+        "After spread, commission and slippage. A probabilistic Sharpe ratio is the chance that the true one is above"
+        " 0, a deflated one that it is above what the best of as many worthless trials would show: below .95 nothing"
+        " is shown. The probability of overfitting: how often the best of the search ends below the median elsewhere.",
         "".join(parts),
     )
 
@@ -306,8 +308,8 @@ def _paths(document: Document) -> str:
     rows = [("paths", number) for number in range(len(document["paths"]))]
     return _section(
         "Other orders of events",
-        "Skill on every path of combinatorial purged cross-validation. Most fits saw later rows: this shows how much hangs"
-        " on one order of events, never what would have been earned.",
+        "Skill on every path of combinatorial purged cross-validation. Most fits saw later rows: this shows how much"
+        " hangs on one order of events, never what would have been earned.",
         _table(document, columns, rows),
     )
 
@@ -324,8 +326,8 @@ def _beside(document: Document) -> str:
     rows = [("beside", number) for number in range(len(document["beside"]))]
     return _section(
         "Plainer walks and equal weights",
-        "Scored when they were evaluated. Plainer walks below 0 show that volatility and the time of day can be forecast,"
-        " which the reference does already.",
+        "Scored when they were evaluated. Plainer walks below 0 show that volatility and the time of day can be"
+        " forecast, which the reference does already.",
         _table(document, columns, rows),
     )
 

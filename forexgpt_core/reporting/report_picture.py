@@ -134,7 +134,7 @@ def _draw_lost(axes: "Axes", entries: Sequence[Entry], colours: Mapping[int, str
         )
         axes.plot([inside], [place], "s", color=colour, markersize=4)
         axes.plot([outside], [place], "o", color=colour, markersize=5)
-    _finish(axes, "Skill, % : from rows fitted on (square) to later ones (red: overfitted)")
+    _finish(axes, "Skill, %: from rows fitted on (square) to later ones (red: overfitted)")
 
 
 def _write_money(axes: "Axes", document: Document) -> None:
@@ -143,14 +143,16 @@ def _write_money(axes: "Axes", document: Document) -> None:
         lines += [
             f"Default strategy: {_figure(one['return_pct'], '+.1f', ' %')} after cost, {one['trades']} trades",
             f"break-even cost {_figure(one['break_even_pips'], '.2f', ' pips')}, paid"
-            f" {_figure(one['cost_pips'], '.2f', ' pips')}, turnover {_figure(one['turnover_per_year'], ',.0f')} a year",
+            f" {_figure(one['cost_pips'], '.2f', ' pips')}, turnover"
+            f" {_figure(one['turnover_per_year'], ',.0f')} a year",
             f"Sharpe {_figure(one['sharpe'], '.2f')}, probabilistic {_figure(one['probabilistic_sharpe'], '.2f')},"
             f" deflated {_figure(one['deflated_sharpe'], '.2f')}",
             "",
         ]
     if one := document["search"]:
         lines += [
-            f"Search: best deflated Sharpe {_figure(one['deflated_sharpe'], '.2f')} after {one['trials_ever']:,} trials",
+            f"Search: best deflated Sharpe {_figure(one['deflated_sharpe'], '.2f')} after"
+            f" {one['trials_ever']:,} trials",
             f"probability of overfitting {_figure(one['pbo'], '.2f')}, {one['fall_apart']} of {one['members']} members"
             " fall apart",
             "",
