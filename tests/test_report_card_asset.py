@@ -37,7 +37,8 @@ STAGES = [
 
 def bars(count: int) -> pl.DataFrame:
     ts = expected_opens(np.datetime64("2018-01-01T22", "us"), np.datetime64("2018-12-31T20", "us"), H1)[:count]
-    close = 1.3 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 1e-3, ts.size)))
+    noise = np.random.default_rng(5).normal(0, 1e-3, ts.size)
+    close = 1.3 * np.exp(np.cumsum(noise + 0.4 * np.roll(noise, 1)))  # one bar tells of the next: there are calls
     open_ = np.concatenate([[1.3], close[:-1]])
     return pl.DataFrame(
         {
@@ -99,7 +100,7 @@ def early(home: tuple[Platform, dg.DagsterInstance]) -> tuple[dict[str, Any], di
 def late(home: tuple[Platform, dg.DagsterInstance], early: object) -> tuple[dict[str, Any], dict[str, Any]]:
     """The card after them."""
     platform, instance = home
-    often = {"backtest": {"entry_probability": 0.501, "horizon_bars": 4}}  # the default has nothing to trade here
+    often = {"backtest": {"entry_probability": 0.501, "horizon_bars": 4}}
     materialize(instance, ["backtest", "pareto_configs", "report_card"], PAIR, often)
     return readings.newest_card(platform, PAIR), metadata(instance)
 

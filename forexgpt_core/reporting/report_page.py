@@ -16,7 +16,7 @@ Document = Mapping[str, Any]
 Place = tuple[str | int, ...]
 
 _STYLE = (
-    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#222;line-height:1.4}"
+    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem;color:#222;line-height:1.4}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2.2rem 0 .2rem}"
     ".how{color:#555;font-size:.9rem;margin:.2rem 0 .7rem}"
     "table{border-collapse:collapse;font-size:.85rem;width:100%}"
