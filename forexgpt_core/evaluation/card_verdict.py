@@ -107,10 +107,12 @@ def _money(backtest: BacktestMoney | None, search: SearchMoney | None) -> str:
         told = "holds" if search.deflated_sharpe >= SURE else "does not hold"
         trials = "1 trial" if search.trials_ever == 1 else f"{search.trials_ever:,} trials"
         return f"the best strategy's deflated Sharpe of {search.deflated_sharpe:.2f} after {trials} {told}"
+    searched = "no strategy could be deflated" if search is not None else "no search was made"
+    if backtest is not None and not backtest.trades:
+        return f"the default strategy never trades, and {searched}"
     if backtest is not None:
         gain = "an undefined return" if backtest.return_pct is None else f"{backtest.return_pct:+.1f} %"
         sure = backtest.probabilistic_sharpe
         chance = "its Sharpe ratio undefined" if sure is None else f"a Sharpe ratio above 0 with probability {sure:.2f}"
-        searched = "no strategy could be deflated" if search is not None else "no search was made"
         return f"the default strategy ends at {gain} after cost, {chance}, and {searched}"
     return "no strategy of these forecasts was tested"
