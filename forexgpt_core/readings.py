@@ -267,6 +267,8 @@ def _hits(called: Mapping[str, Any]) -> str:
 
 def _stored(platform: Platform, settings: SymbolSettings, family: str) -> tuple[ForecastBatch, Floats]:
     rows = platform.lake.read(f"forecasts_{family}", settings.symbol, Timeframe.parse(settings.timeframe))
+    if "deployed" in rows.columns:  # an ensemble is stored in every mode of combination
+        rows = rows.filter(pl.col("deployed"))
     return from_table(rows, symbol=settings.symbol, timeframe=settings.timeframe, family=family)
 
 
