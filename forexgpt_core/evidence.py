@@ -158,12 +158,13 @@ def _forecast_newer(platform: Platform, deployable: ModelVersion, windows: Windo
 def horizon_scores(platform: Platform, settings: SymbolSettings, family: str) -> list[HorizonScore]:
     """Return the evaluation of a family's newest evidence, by horizon."""
     judged = platform.version(settings, family, "evaluation" if family != ENSEMBLE else ENSEMBLE)
-    return _scores_of(platform, family, judged.bundle_hash)
+    return scores_of(platform, judged.bundle_hash, family)
 
 
-def _scores_of(platform: Platform, family: str, bundle_hash: str) -> list[HorizonScore]:
+def scores_of(platform: Platform, bundle_hash: str, family: str | None = None) -> list[HorizonScore]:
+    """Return every score that was stored under a bundle, of one family or of all."""
     names = [f.name for f in fields(HorizonScore)]
-    rows = [row for row in platform.scores.of_bundle(bundle_hash) if row["family"] == family]
+    rows = [row for row in platform.scores.of_bundle(bundle_hash) if family in (None, row["family"])]
     values: list[dict[str, Any]] = [{n: math.nan if row.get(n) is None else row[n] for n in names} for row in rows]
     return [HorizonScore(**one) for one in values]
 
@@ -185,7 +186,7 @@ def ensemble_skills(platform: Platform, settings: SymbolSettings, bundle_hash: s
     if ensemble is None:
         raise NotReady(f"{settings.symbol} {settings.timeframe} has no ensemble {bundle_hash or 'yet'}: materialize it")
     compared = [s for family in settings.families for s in _compared(platform, settings, family, ensemble.data_version)]
-    board = rank([*compared, *_scores_of(platform, ENSEMBLE, ensemble.bundle_hash)])
+    board = rank([*compared, *scores_of(platform, ensemble.bundle_hash, ENSEMBLE)])
     row = next(row for row in board.rows if row.family == ENSEMBLE)
     return {
         s.horizon_bars: Skill(
@@ -204,7 +205,7 @@ def _compared(platform: Platform, settings: SymbolSettings, family: str, data_ve
     """Return a family's scores on recorded data, or its newest ones; none where it was never evaluated."""
     judged = platform.training.versions(settings.symbol, settings.timeframe, family, "evaluation")
     then = [version for version in judged if version.data_version == data_version]
-    return _scores_of(platform, family, (then or judged)[0].bundle_hash) if judged else []
+    return scores_of(platform, (then or judged)[0].bundle_hash, family) if judged else []
 
 
 def traded_forecasts(
@@ -226,6 +227,7 @@ def traded_forecasts(
         raise NotReady(
             f"the stored forecasts of {symbol} {timeframe} are not of its newest ensemble: materialize ensemble"
         )
+    stored = stored.filter(pl.col("mode") != "reference")
     wanted = stored.filter(pl.col("deployed") if mode is None else pl.col("mode") == mode)
     if wanted.is_empty():
         raise BadInput(f"the ensemble was not combined by '{mode}'; there are {', '.join(sorted(set(stored['mode'])))}")

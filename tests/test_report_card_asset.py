@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from forexgpt_assets.runs import add_symbol, materialize, session
-from forexgpt_core import readings
+from forexgpt_core import cards, evidence
 from forexgpt_core.cli.main import main
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.deployment.symbol_settings import default_settings
@@ -91,9 +91,9 @@ def early(home: tuple[Platform, dg.DagsterInstance]) -> tuple[dict[str, Any], di
     """The card before there is a backtest or a search, and its metadata."""
     platform, instance = home
     with pytest.raises(NotReady, match=r"GBPUSD H1 has no report card yet: materialize report_card$"):
-        readings.newest_card(platform, PAIR)
+        cards.newest_card(platform, PAIR)
     materialize(instance, ["report_card"], PAIR)
-    return readings.newest_card(platform, PAIR), metadata(instance)
+    return cards.newest_card(platform, PAIR), metadata(instance)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def late(home: tuple[Platform, dg.DagsterInstance], early: object) -> tuple[dict
     platform, instance = home
     often = {"backtest": {"entry_probability": 0.501, "horizon_bars": 4}}
     materialize(instance, ["backtest", "pareto_configs", "report_card"], PAIR, often)
-    return readings.newest_card(platform, PAIR), metadata(instance)
+    return cards.newest_card(platform, PAIR), metadata(instance)
 
 
 def test_stages_that_were_not_run_are_named(early: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -126,7 +126,9 @@ def test_the_headline_figures_are_those_that_were_evaluated(
     assert set(card) == {*FAMILIES, ENSEMBLE}
     for family, one in card.items():
         told = [entry["score"] for entry in one["horizons"]]
-        assert told == [pytest.approx(s.to_dict(), nan_ok=True) for s in platform.horizon_scores(settings, family)]
+        assert told == [
+            pytest.approx(s.to_dict(), nan_ok=True) for s in evidence.horizon_scores(platform, settings, family)
+        ]
         assert all(score["mape"] > 0 for score in told)
     stored = platform.scores.latest(PAIR, "H1")
     assert all(row["mape"] > 0 for row in stored)
@@ -137,7 +139,7 @@ def test_the_headline_figures_are_those_that_were_evaluated(
 
 def test_fitted_rows_are_those_that_both_were_fitted_on(home: tuple[Platform, dg.DagsterInstance]) -> None:
     platform, _ = home
-    inputs = readings.card_inputs(platform, PAIR)
+    inputs = cards.card_inputs(platform, PAIR)
     fitted = inputs.families["linear"].fitted
     assert fitted is not None
     own, plain, returns = fitted
@@ -160,7 +162,7 @@ def test_regimes_are_those_known_at_each_origin(home: tuple[Platform, dg.Dagster
     from forexgpt_core.ensemble.regimes import REGIMES, RegimeSettings, running_labels
 
     platform, _ = home
-    inputs = readings.card_inputs(platform, PAIR)
+    inputs = cards.card_inputs(platform, PAIR)
     candles = platform.lake.candles(PAIR, H1)
     for family, names in inputs.regimes.items():
         origin = inputs.families[family].forecasts.origin_utc[-7]
@@ -191,11 +193,11 @@ def test_strategies_of_another_ensemble_are_named_and_left_out(
 ) -> None:
     platform, _ = home
     missing: list[str] = []
-    tested = readings._tested(platform, platform.pair(PAIR), "0" * 12, missing)
+    tested = cards._tested(platform, platform.pair(PAIR), "0" * 12, missing)
     assert tested.stats is None
     assert tested.search is None
     assert [line.split(":")[1] for line in missing] == [" the newest is not of this ensemble"] * 2
-    card = report_card(replace(readings.card_inputs(platform, PAIR), tested=tested, missing=missing))
+    card = report_card(replace(cards.card_inputs(platform, PAIR), tested=tested, missing=missing))
     assert card.backtest is None
     assert "the newest is not of this ensemble" in "".join(card.unsaid)
 
@@ -249,5 +251,5 @@ def test_an_ensemble_of_older_data_is_named_and_left_out(
 ) -> None:
     platform, _ = home
     missing: list[str] = []
-    assert readings._of_ensemble(platform, platform.pair(PAIR), "c9.f9", missing) is None
+    assert cards._of_ensemble(platform, platform.pair(PAIR), "c9.f9", missing) is None
     assert "ensemble: the newest stands on data" in missing[0]

@@ -152,13 +152,13 @@ def _store(
     found: "EnsembleEvidence",
     scores: Sequence[HorizonScore],
 ) -> int:
-    """Store forecasts of every mode, scores, weights and regimes, and record the bundle; return the lake's version."""
+    """Store forecasts of every mode and of their reference, scores, weights and regimes; return the lake's version."""
     symbol, frame = settings.symbol, settings.timeframe
     rows = [
         to_table(forecasts, found.returns).with_columns(
             bundle_hash=pl.lit(bundle.hash12), mode=pl.lit(mode), deployed=pl.lit(mode == settings.ensemble.mode)
         )
-        for mode, forecasts in found.modes.items()
+        for mode, forecasts in {**found.modes, "reference": found.reference}.items()
     ]
     version = platform.lake.replace("forecasts_ensemble", symbol, Timeframe.parse(frame), pl.concat(rows))
     for family in dict.fromkeys(score.family for score in scores):

@@ -13,7 +13,7 @@ from forexgpt_assets.defs.ensemble import ensemble
 from forexgpt_assets.defs.optimisation import pareto_configs
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
-from forexgpt_core import readings
+from forexgpt_core import cards
 from forexgpt_core.composition import Platform
 
 PAGE = "report_card.html"
@@ -28,7 +28,7 @@ def report_card(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
 
     started = perf_counter()
     settings = platform.pair(context.partition_key)
-    inputs = readings.card_inputs(platform, settings.symbol)
+    inputs = cards.card_inputs(platform, settings.symbol)
     card = judge(inputs)
     origin = {"data_version": str(platform.pin(settings)), "recorded_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     document = {**origin, **card.to_dict()}
@@ -46,7 +46,7 @@ def report_card(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
             "report_card.json": json.dumps(document, indent=2, allow_nan=False).encode(),
         },
     )
-    version = readings.store_card(platform, settings.symbol, document)
+    version = cards.store_card(platform, settings.symbol, document)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(len(family["horizons"]) for family in document["families"]),
@@ -56,7 +56,7 @@ def report_card(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
             **figures({"data_version": origin["data_version"], "lake_version": version}),
             **figures({"seconds": perf_counter() - started}),
             "not_said": dg.MetadataValue.md("\n".join(f"- {line}" for line in document["unsaid"])),
-            "figures": table(readings.card_rows(document)),
+            "figures": table(cards.card_rows(document)),
             "page": dg.MetadataValue.url(platform.registry.artifact_url(run_id, PAGE)),
             "file": dg.MetadataValue.path(platform.save_page(settings.symbol, "report_card", page)),
         },

@@ -2,7 +2,7 @@
 
 import typer
 
-from forexgpt_core import readings
+from forexgpt_core import cards
 from forexgpt_core.cli.output import JsonFlag, SymbolArgument, print_json, print_table
 from forexgpt_core.composition import Platform
 
@@ -13,14 +13,14 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: forexgpt report EURUSD --json")
     def report(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
         """Show the newest report card: every family and horizon, what is worth what, and a verdict in one sentence."""
-        card = readings.newest_card(Platform.prepared(), symbol)
+        card = cards.newest_card(Platform.prepared(), symbol)
         if as_json:
             print_json(card)
             return
         print(card["verdict"])
         for warning in card["warnings"]:
             print(f"WARNING: {warning}")
-        print_table(readings.card_rows(card), f"{card['symbol']} {card['timeframe']}, {card['recorded_utc']}")
+        print_table(cards.card_rows(card), f"{card['symbol']} {card['timeframe']}, {card['recorded_utc']}")
         for family in card["families"]:
             for flag in family["flags"]:
                 print(f"{family['family']}: {flag}")
