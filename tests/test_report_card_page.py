@@ -36,10 +36,12 @@ WALK = "random_walk"
 class Market:
     """A walk whose volatility swings, with forecasts by whatever law a test plants."""
 
-    def __init__(self, seed: int = 0, rows: int = ROWS, horizons: tuple[int, ...] = HORIZONS) -> None:
+    def __init__(
+        self, seed: int = 0, rows: int = ROWS, horizons: tuple[int, ...] = HORIZONS, swing: float = 90
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.horizons = horizons
-        volatility = 1e-3 * np.exp(0.5 * np.sin(np.arange(rows + horizons[-1]) / 90))
+        volatility = 1e-3 * np.exp(0.5 * np.sin(np.arange(rows + horizons[-1]) / swing))
         price = np.concatenate([[0.0], np.cumsum(volatility * self.rng.normal(size=volatility.size))])
         self.returns = np.stack([price[h : h + rows] - price[:rows] for h in horizons], axis=1)
         self.scale = volatility[:rows, None] * np.sqrt(horizons)
@@ -115,7 +117,7 @@ def entry(card: Any, family: str, column: int = 0) -> Any:
 
 
 def test_planted_skill_is_said_and_every_score_sees_it() -> None:
-    market = Market(2)
+    market = Market(2, swing=9)  # storms enough to be sure
     reference = market.family(WALK, market.flat)
     card = report_card(market.inputs(market.family("volatility", market.scale), reference=reference))
     assert card.board is not None
