@@ -6,7 +6,7 @@ from typing import Any
 
 from forexgpt_assets.defs.models import families
 from forexgpt_assets.runs import add_symbol, materialize, run_job, session
-from forexgpt_core import evidence, readings
+from forexgpt_core import cards, evidence, readings
 from forexgpt_core.cli.output import print_json, print_table, say
 from forexgpt_core.composition import ENSEMBLE, REFERENCE, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings, default_settings
@@ -46,6 +46,7 @@ def run_demo(*, as_json: bool) -> None:
             "models": [f"{family}_{stage}" for stage in TRIO for family in families()],
             "leaderboard and ensemble": ["leaderboard", "ensemble"],
             "backtest and Pareto front": ["backtest", "pareto_configs"],
+            "report card": ["report_card"],
         }
         for name, assets in stages.items():
             _stage(name, started)
@@ -80,6 +81,7 @@ def report_card(platform: Platform, seconds: float) -> dict[str, Any]:
         "bars": bars.height,
         "seconds": round(seconds, 1),
         "verdict": readings.verdict(platform, SYMBOL),
+        "report": cards.newest_card(platform, SYMBOL)["verdict"],
         "models": [
             _model(score) for f in (*families(), ENSEMBLE) for score in evidence.horizon_scores(platform, settings, f)
         ],
@@ -133,6 +135,7 @@ def _print_card(card: dict[str, Any], platform: Platform) -> None:
     title = f"{card['symbol']} {card['timeframe']}, {card['bars']} bars: skill over the {REFERENCE}, out of sample"
     print_table(readings.score_rows(readings.scores(platform, SYMBOL)), title)
     print(card["verdict"])
+    print(f"In one sentence: {card['report']}")
     print_table(
         [
             {

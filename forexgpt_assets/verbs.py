@@ -98,14 +98,14 @@ def _register_models(app: typer.Typer) -> None:
         ] = "",
         as_json: JsonFlag = False,
     ) -> None:
-        """Validate a pair's families by walk-forward, rank them and rebuild the ensemble."""
+        """Validate a pair's families by walk-forward, rank them, rebuild the ensemble and write the report card."""
         if cross_validate:
             [family] = _families(cross_validate)
             _run(symbol, ["cross_validation"], {"family": family})
             paths = readings.path_rows(Platform.prepared(), symbol)
             print_json(paths) if as_json else print_table(paths)
             return
-        _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble"])
+        _run(symbol, [*(f"{name}_evaluation" for name in FAMILIES), "leaderboard", "ensemble", "report_card"])
         judged = readings.scores(Platform.prepared(), symbol)
         if as_json:
             print_json([score.to_dict() for score in judged])

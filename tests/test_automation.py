@@ -168,6 +168,7 @@ def test_all_assets_schedules_and_sensors_together_deploy_nothing(home: Home) ->
         "candles_job": 1,
         "freshness_job": 1,
         "retrain_job": 1,
+        "reweight_job": 1,
         "live_execution_job": 0,  # nothing is deployed, so no bar is waited for
         "maintenance_job": 1,
     }

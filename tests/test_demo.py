@@ -77,6 +77,7 @@ def test_the_document_has_what_is_promised(card: dict[str, Any]) -> None:
     }
     assert {"config", "bundle_hash", "approved_by"} <= set(card["deployed"])
     assert all({"config", "in_sample", "out_of_sample"} == set(member) for member in card["pareto"])
+    assert card["report"].startswith("Nothing beats the random walk at EURUSD H1")
 
 
 def test_scores_are_credible_and_consistent(card: dict[str, Any]) -> None:
@@ -121,7 +122,7 @@ def test_a_repeated_replay_decides_nothing_again(platform: Platform, card: dict[
 
 def test_every_stage_shows_a_picture_and_figures(instance: DagsterInstance) -> None:
     assets = ["candles", "features", "leaderboard", "ensemble", "backtest", "pareto_configs", "drift_report"]
-    assets += ["adherence_report", "portfolio_backtest"]
+    assets += ["adherence_report", "portfolio_backtest", "report_card"]
     assets += [f"{family}_{stage}" for family in FAMILIES for stage in ("model", "calibration", "evaluation")]
     for asset in assets:
         metadata = newest(instance, asset, None if asset == "portfolio_backtest" else "EURUSD")
