@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _BIAS_PASSES = 3
+_BLOCK_LAGS, _ONE_SIDED_5 = 4, 1.645
 
 
 def long_run_variance(x: Floats, bandwidth_rows: int) -> float:
@@ -85,6 +86,24 @@ def persistence(x: Floats) -> Persistence:
             decay=float(np.clip(gamma[2:4].sum() / gamma[1:3].sum(), 0, 0.99)) if gamma[1:3].sum() > 0 else 0.0,
         )
     return fitted
+
+
+def moves_slowly(x: Floats) -> bool:
+    """Return whether means of neighbouring blocks are more alike than chance makes them in 5 % of independent series.
+
+    Judged by the sum of their first four autocorrelations; each is low by 1 / blocks and varies by 1 / sqrt(blocks)
+    where there is no dependence. What `persistence` fits to less than that is noise.
+
+    Args:
+        x: (n,) rows in time order, at least 64.
+    """
+    size = max(math.floor(x.size ** (1 / 3)), 1)
+    means = x[x.size % size :].reshape(-1, size).mean(axis=1)
+    d, blocks = means - means.mean(), means.size
+    if not d.any():
+        return False
+    alike = sum(np.dot(d[k:], d[:-k]) for k in range(1, _BLOCK_LAGS + 1)) / np.dot(d, d) + _BLOCK_LAGS / blocks
+    return bool(alike * math.sqrt(blocks / _BLOCK_LAGS) > _ONE_SIDED_5)
 
 
 def variance_of_window_mean(reference: Floats, rows: int, *, at_least: Persistence | None = None) -> float:

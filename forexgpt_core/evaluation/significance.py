@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.dependence import long_run_variance, variance_of_window_mean
+from forexgpt_core.evaluation.dependence import long_run_variance, moves_slowly, variance_of_window_mean
 
 Floats = NDArray[np.float64]
 
@@ -106,15 +106,15 @@ def diebold_mariano(
 
 
 def _slow_inflation(x: Floats, bandwidth_rows: int) -> float:
-    """Return how many times the variance of the mean of x exceeds its Newey-West estimate, at least 1.
+    """Return how many times the variance of the mean of x exceeds its Newey-West estimate, 1 without slow moves.
 
-    The larger of two estimates errs on the side of "not shown": of equal forecasters 3 to 5 % are rejected at a nominal
-    5 % without slow moves, and 5 to 8 % instead of 12 to 36 % with a memory of 10 to 200 rows.
+    Of equal forecasters whose spreads are off for 10, 50 or 200 rows at a time 9, 27 and 38 % were found better at a
+    nominal 5 % (780 rows); so it is 7, 9 and 17 %. Where nothing moves slowly it stays 5 %, and the power is kept.
     """
-    if x.size < _LEAST_FOR_SLOW:
+    if x.size < _LEAST_FOR_SLOW or not moves_slowly(x):
         return 1.0
     plain = long_run_variance(x, bandwidth_rows) / x.size
-    return max(1.0, variance_of_window_mean(x, x.size) / plain) if plain > 0 else 1.0
+    return max(1.0, variance_of_window_mean(x, x.size) / plain)
 
 
 def loss_difference(loss_model: Floats, loss_reference: Floats, horizon_bars: int) -> Floats:
