@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from forexgpt_core.calibration.online import walk
 from forexgpt_core.calibration.ranks import MISCOVERAGES, require_scales, widened
 from forexgpt_core.calibration.state import (
     Ints,
@@ -262,6 +261,8 @@ def _walked(
     until: int,
 ) -> tuple[Learned, Pending]:
     """Return both parts after a walk along every horizon; those given stay as they are."""
+    from forexgpt_core.calibration.online import walk  # numba, which most processes do without
+
     after, walked = learned.copied(), pending.copied()
     offsets = pending.offsets()
     for h, horizon in enumerate(horizons_bars):
