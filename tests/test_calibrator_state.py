@@ -115,12 +115,12 @@ def test_what_cannot_be_understood_is_refused_by_name(database: Database) -> Non
         store.newest(KEY)
 
 
-def deploy(database: Database) -> str:
+def deploy(database: Database, horizon_bars: int = 24) -> str:
     request = DeploymentRequest(
         symbol="EURUSD",
         timeframe="H1",
         bundle_hash="e",
-        config=StrategyConfig(),
+        config=StrategyConfig(horizon_bars=horizon_bars),
         costs=Costs(),
         approved_by="ann",
         reason="test",
@@ -159,7 +159,8 @@ def test_old_versions_are_forgotten_but_for_those_behind_an_order(database: Data
         ForecastRepository(database).record(
             ForecastRecord(deployment_id=deployment, bundle_hash="e", batch=forecast, latency_ms=1.0, input_hash="x")
         )
-    intent = order(deployment, made[1].as_of_utc)
+    again = deploy(database, horizon_bars=4)  # the same bundle, whose forecasts are stored already
+    intent = order(again, made[1].as_of_utc)
     assert DatabaseJournal(database).commit_intent(intent, account="a", intended_price=Decimal("1.2"))
     assert store.forget(keep=3) == 6 + 7
     assert store.forget(keep=3) == 0

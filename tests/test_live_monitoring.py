@@ -61,12 +61,12 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def deploy(database: Database) -> str:
+def deploy(database: Database, config: StrategyConfig | None = None) -> str:
     request = DeploymentRequest(
         symbol="EURUSD",
         timeframe="H1",
         bundle_hash="e",
-        config=StrategyConfig(),
+        config=config or StrategyConfig(),
         costs=Costs(),
         approved_by="ann",
         reason="test",
@@ -142,6 +142,28 @@ def test_old_forecasts_are_forgotten_unless_an_order_came_of_them(database: Data
     assert store.forget(older_than_days=30) == 2
     left = {f.origin_utc for f in store.unmatured("EURUSD", "H1")}
     assert left == {from_utc(OPENS[10]), from_utc(OPENS[12])}
+
+
+def test_a_later_order_keeps_no_earlier_forecast(database: Database) -> None:
+    store, deployment = ForecastRepository(database), deploy(database)
+    for bar in (10, 11):
+        store.record(replace(forecast_at(bar), deployment_id=deployment))
+    intent = order_of(deployment, "c1", from_utc(OPENS[11]) + timedelta(hours=1))
+    assert DatabaseJournal(database).commit_intent(intent, account="a", intended_price=Decimal("1.2"))
+    assert store.forget(older_than_days=-1) == 2
+    assert {f.origin_utc for f in store.unmatured("EURUSD", "H1")} == {from_utc(OPENS[11])}
+
+
+def test_a_forecast_behind_an_order_is_kept_whichever_deployment_of_its_bundle_made_it(database: Database) -> None:
+    """A bundle deployed again within the bar finds its forecast stored, under the deployment before."""
+    store, replaced = ForecastRepository(database), deploy(database)
+    store.record(replace(forecast_at(10), deployment_id=replaced))
+    again = deploy(database, StrategyConfig(horizon_bars=4))
+    assert again != replaced
+    assert store.record(replace(forecast_at(10), deployment_id=again)) == 0
+    intent = order_of(again, "c1", from_utc(OPENS[10]) + timedelta(hours=1))
+    assert DatabaseJournal(database).commit_intent(intent, account="a", intended_price=Decimal("1.2"))
+    assert store.forget(older_than_days=-1) == 0
 
 
 # ---- adherence

@@ -1,7 +1,6 @@
 """States of adaptive calibrators: a version per step, the newest one steered by."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ from sqlalchemy.engine import Connection
 
 from forexgpt_core.adapters.database.columns import now_utc
 from forexgpt_core.adapters.database.engine import Database
+from forexgpt_core.adapters.database.forecasts import traded_origins
 from forexgpt_core.adapters.database.live_tables import calibrator_state_table as table
-from forexgpt_core.adapters.database.live_tables import forecast_table, order_intent_table
+from forexgpt_core.adapters.database.live_tables import forecast_table
 from forexgpt_core.calibration.adaptive import AdaptiveCalibrator
-from forexgpt_core.domain.clock import Timeframe, from_utc
+from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.live.calibrating import CalibratorKey
 
 KEPT_VERSIONS = 48
@@ -70,8 +70,10 @@ class CalibratorRepository:
         with self.database.write() as connection:
             old = {tuple(row[:4]) for row in connection.execute(sa.select(ranked).where(ranked.c.place > keep))}
             old -= _traded(connection) if old else set()
-            for key in old:
-                connection.execute(sa.delete(table).where(*(table.c[n] == value for n, value in zip(names, key))))
+            if old:
+                those = (table.c[name] == sa.bindparam(f"gone_{name}") for name in names)
+                gone = [{f"gone_{name}": value for name, value in zip(names, key)} for key in old]
+                connection.execute(sa.delete(table).where(*those), gone)
         return len(old)
 
     def _load(self, *conditions: sa.ColumnElement[bool]) -> AdaptiveCalibrator | None:
@@ -89,17 +91,8 @@ def _of(key: CalibratorKey) -> sa.ColumnElement[bool]:
 
 def _traded(connection: Connection) -> set[tuple[Any, ...]]:
     """Return (symbol, timeframe, bundle, version) of the states behind forecasts that led to an order."""
-    f, i = forecast_table, order_intent_table
-    orders = {
-        tuple(row) for row in connection.execute(sa.select(i.c.deployment_id, i.c.bar_close_utc).distinct()).all()
-    }
-    made = connection.execute(
-        sa.select(f.c.symbol, f.c.timeframe, f.c.bundle_hash, f.c.calibrator_version, f.c.deployment_id, f.c.origin_utc)
-        .where(f.c.calibrator_version.is_not(None), f.c.deployment_id.is_not(None))
-        .distinct()
-    ).all()
-    return {
-        tuple(row[:4])
-        for row in made
-        if (row.deployment_id, row.origin_utc + timedelta(seconds=Timeframe(row.timeframe).seconds)) in orders
-    }
+    f = forecast_table
+    made = sa.select(f.c.symbol, f.c.timeframe, f.c.bundle_hash, f.c.origin_utc, f.c.calibrator_version)
+    rows = connection.execute(made.where(f.c.calibrator_version.is_not(None)).distinct()).all()
+    traded = traded_origins(connection)
+    return {(*row[:3], row.calibrator_version) for row in rows if tuple(row[:4]) in traded}

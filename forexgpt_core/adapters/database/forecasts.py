@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from forexgpt_core.adapters.database.columns import now_utc
 from forexgpt_core.adapters.database.engine import Database
-from forexgpt_core.adapters.database.live_tables import QUANTILE_COLUMNS
+from forexgpt_core.adapters.database.live_tables import QUANTILE_COLUMNS, order_intent_table
 from forexgpt_core.adapters.database.live_tables import forecast_table as table
-from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.adapters.database.tables import deployment_table
+from forexgpt_core.domain.clock import Timeframe, from_utc
 from forexgpt_core.live.journal import ForecastRecord
 from forexgpt_core.live.maturing import StoredForecast
 
@@ -56,20 +58,34 @@ class ForecastRepository:
 
     def forget(self, older_than_days: int = 30) -> int:
         """Delete forecasts older than this, but those of origins at which an order was decided; return how many."""
-        from forexgpt_core.adapters.database.live_tables import order_intent_table as intents
-
         limit = now_utc() - timedelta(days=older_than_days)
-        traded = sa.select(sa.literal(1)).where(
-            intents.c.deployment_id == table.c.deployment_id, intents.c.bar_close_utc > table.c.origin_utc
-        )
+        origin = (table.c.symbol, table.c.timeframe, table.c.bundle_hash, table.c.origin_utc)
         with self.database.write() as connection:
-            return connection.execute(sa.delete(table).where(table.c.recorded_utc < limit, ~traded.exists())).rowcount
+            traded = traded_origins(connection)
+            old = connection.execute(sa.select(*origin, table.c.id).where(table.c.recorded_utc < limit)).all()
+            gone = [{"gone": row.id} for row in old if tuple(row[:4]) not in traded]
+            if gone:
+                connection.execute(sa.delete(table).where(table.c.id == sa.bindparam("gone")), gone)
+        return len(gone)
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> list[StoredForecast]:
         query = sa.select(table).where(*conditions).order_by(table.c.origin_utc, table.c.horizon_bars)
         with self.database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [_stored(row) for row in rows]
+
+
+def traded_origins(connection: Connection) -> set[tuple[Any, ...]]:
+    """Return (symbol, timeframe, bundle, origin) of every bar at which an order was decided.
+
+    A forecast is a bundle's and is stored once, so it belongs to the orders of all deployments of that bundle.
+    """
+    d, i = deployment_table, order_intent_table
+    ordered = sa.select(d.c.symbol, d.c.timeframe, d.c.bundle_hash, i.c.bar_close_utc).join_from(d, i).distinct()
+    return {
+        (symbol, timeframe, bundle, close - timedelta(seconds=Timeframe(timeframe).seconds))
+        for symbol, timeframe, bundle, close in connection.execute(ordered)
+    }
 
 
 def forecast_rows(forecast: ForecastRecord, recorded_utc: datetime) -> Sequence[dict[str, Any]]:
