@@ -17,9 +17,13 @@ import pytest
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core import evidence, readings
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
+from forexgpt_core.adapters.database.forecasts import ForecastRepository
+from forexgpt_core.backtest.kernc import run_backtest
+from forexgpt_core.calibration.adaptive import AdaptiveCalibrator
 from forexgpt_core.composition import ENSEMBLE, DataPin, Platform
-from forexgpt_core.deployment.symbol_settings import DeploymentPolicy, SymbolSettings, default_settings
-from forexgpt_core.domain.clock import Timeframe, expected_opens
+from forexgpt_core.deployment.records import Deployment, DeploymentRequest
+from forexgpt_core.deployment.symbol_settings import DeploymentPolicy, Source, SymbolSettings, default_settings
+from forexgpt_core.domain.clock import Timeframe, expected_opens, to_utc
 from forexgpt_core.domain.forecast_table import from_table
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.ensemble.evidence import ensemble_evidence
@@ -35,6 +39,7 @@ from forexgpt_core.live.calibrating import CalibratorKey
 from forexgpt_core.models.files import write_json
 from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.service import LiveSession, tidy
+from forexgpt_core.strategy.config import StrategyConfig
 
 pytestmark = pytest.mark.xdist_group("stages")
 PAIR, H1 = "GBPUSD", Timeframe.H1
@@ -319,6 +324,66 @@ def test_a_deployed_ensemble_goes_on_calibrating_where_its_evidence_ended(home: 
     close = float(candles["close"][-1])
     assert rows[0]["q050"] == pytest.approx(close * np.exp(live.quantiles[0, 0, 1]), rel=1e-12)
     assert readings.forecast_rows(home.platform, PAIR)[0]["q050"] == rows[0]["q050"], "asked again after the tick"
+
+
+def test_paper_trading_goes_on_with_the_forecasts_and_the_trades_of_its_evidence(home: Home, tmp_path: Path) -> None:
+    """Replayed bar by bar through the real stores: the forecasts `follow` gives in one go, and their backtest."""
+    speak_up(home)
+    traded = deployed_to_trade(home)
+    bars(1_560).write_parquet(newer := tmp_path / "GBPUSD.parquet")
+    home.change(source=Source(kind="file", path=str(newer)))
+    live = LiveSession(home.platform, traded)
+    reports = live.replay()
+    assert len(reports) == 60
+    assert {report.calibrator.rpartition("v")[0] for report in reports} == {"adaptive "}
+    whole = followed(live)
+    assert np.array_equal(recorded(home, traded), whole.quantiles)
+    result = run_backtest(live.feed.bars, whole, traded.config, traded.costs, symbol=PAIR, cash=live.settings.cash)
+    fills = [fill for report in reports for fill in report.fills]
+    trades = result.trades.filter(pl.col("exit_reason") != "end")
+    entries, exits = fills[0 : 2 * trades.height : 2], fills[1 : 2 * trades.height : 2]
+    assert trades.height > 3
+    assert [f.filled_utc for f in entries] == trades["entry_utc"].to_list()
+    assert [f.filled_utc for f in exits] == trades["exit_utc"].to_list()
+    assert [float(f.lots) for f in entries] == trades["lots"].to_list()
+    assert [float(f.price) for f in exits] == pytest.approx(trades["exit_price"].to_list(), abs=1e-9)
+
+
+def deployed_to_trade(home: Home) -> Deployment:
+    """Deploy the newest ensemble with a strategy that trades often."""
+    newest = home.platform.version(home.settings, ENSEMBLE, ENSEMBLE)
+    config = StrategyConfig(horizon_bars=4, entry_probability=0.3, stop_scales=0.8, take_profit_scales=0.8)
+    return home.platform.deployments.deploy(
+        DeploymentRequest(
+            symbol=PAIR,
+            timeframe="H1",
+            bundle_hash=newest.bundle_hash,
+            config=config,
+            costs=home.settings.costs,
+            approved_by="anna",
+            reason="test",
+            allow_no_skill=True,
+            skill=None,
+        )
+    )
+
+
+def followed(live: LiveSession) -> ForecastBatch:
+    """Return what the bundle's own state makes of the bars beyond the lake in one go, those since its evidence first."""
+    source, newest = live.forecaster, live.platform.lake.newest_candle(PAIR, H1)
+    arrays, state = source.arrays(live.feed.bars), AdaptiveCalibrator.load(source.ensemble.bundle.path)
+    state = state.placed(arrays.ts_utc)
+    state = state.told(arrays.returns[state.pending.rows])
+    rows = np.flatnonzero(arrays.ts_utc > state.as_of_utc)
+    windows = Windows(arrays=arrays, rows=rows)
+    made, _ = state.follow(source.ensemble.pooled(windows), windows.returns, rows)
+    return made.take(made.origin_utc > to_utc(newest))
+
+
+def recorded(home: Home, deployment: Deployment) -> np.ndarray:
+    """Return the quantiles of every recorded forecast; shape (n, H, 9)."""
+    found = ForecastRepository(home.platform.database).unmatured(PAIR, "H1")
+    return np.stack([one.quantiles for one in found if one.bundle_hash == deployment.bundle_hash]).reshape(-1, 2, 9)
 
 
 def stored(home: Home) -> tuple[ForecastBatch, np.ndarray]:
