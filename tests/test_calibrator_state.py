@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from forexgpt_core.adapters.database import calibrators
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
 from forexgpt_core.adapters.database.deployments import DeploymentRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
@@ -147,7 +148,10 @@ def order(deployment: str, origin: np.datetime64) -> OrderIntent:
     )
 
 
-def test_old_versions_are_forgotten_but_for_those_behind_an_order(database: Database) -> None:
+def test_old_versions_are_forgotten_but_for_those_behind_an_order(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrators, "_AT_ONCE", 4)
     store, deployment = CalibratorRepository(database), deploy(database)
     made = states(10)
     other = replace(KEY, bundle_hash="f")

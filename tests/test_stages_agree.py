@@ -369,7 +369,7 @@ def deployed_to_trade(home: Home) -> Deployment:
 
 
 def followed(live: LiveSession) -> ForecastBatch:
-    """Return what the bundle's own state makes of the bars beyond the lake in one go, those since its evidence first."""
+    """Return what the bundle's own state makes, in one go, of every bar since its evidence: those beyond the lake."""
     source, newest = live.forecaster, live.platform.lake.newest_candle(PAIR, H1)
     arrays, state = source.arrays(live.feed.bars), AdaptiveCalibrator.load(source.ensemble.bundle.path)
     state = state.placed(arrays.ts_utc)

@@ -17,6 +17,7 @@ from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.live.calibrating import CalibratorKey
 
 KEPT_VERSIONS = 48
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,14 @@ class CalibratorRepository:
         )
         names = ("symbol", "timeframe", "bundle_hash", "version")
         ranked = sa.select(*(table.c[name] for name in names), place.label("place")).subquery()
-        with self.database.write() as connection:
+        with self.database.read() as connection:
             old = {tuple(row[:4]) for row in connection.execute(sa.select(ranked).where(ranked.c.place > keep))}
             old -= _traded(connection) if old else set()
-            if old:
-                those = (table.c[name] == sa.bindparam(f"gone_{name}") for name in names)
-                gone = [{f"gone_{name}": value for name, value in zip(names, key)} for key in old]
-                connection.execute(sa.delete(table).where(*those), gone)
+        those = (table.c[name] == sa.bindparam(f"gone_{name}") for name in names)
+        one, gone = sa.delete(table).where(*those), [{f"gone_{n}": v for n, v in zip(names, key)} for key in old]
+        for start in range(0, len(gone), _AT_ONCE):
+            with self.database.write() as connection:  # short: half a megabyte each, and ticks wait five seconds
+                connection.execute(one, gone[start : start + _AT_ONCE])
         return len(old)
 
     def _load(self, *conditions: sa.ColumnElement[bool]) -> AdaptiveCalibrator | None:

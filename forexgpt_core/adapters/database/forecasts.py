@@ -20,6 +20,8 @@ from forexgpt_core.live.maturing import StoredForecast
 
 _NAME_LENGTH: int = table.c.calibrator.type.length  # type: ignore[attr-defined]  # a reason may be attached to the name
 
+_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastRepository:
@@ -60,12 +62,13 @@ class ForecastRepository:
         """Delete forecasts older than this, but those of origins at which an order was decided; return how many."""
         limit = now_utc() - timedelta(days=older_than_days)
         origin = (table.c.symbol, table.c.timeframe, table.c.bundle_hash, table.c.origin_utc)
-        with self.database.write() as connection:
+        with self.database.read() as connection:
             traded = traded_origins(connection)
             old = connection.execute(sa.select(*origin, table.c.id).where(table.c.recorded_utc < limit)).all()
-            gone = [{"gone": row.id} for row in old if tuple(row[:4]) not in traded]
-            if gone:
-                connection.execute(sa.delete(table).where(table.c.id == sa.bindparam("gone")), gone)
+        gone = [row.id for row in old if tuple(row[:4]) not in traded]
+        for start in range(0, len(gone), _AT_ONCE):
+            with self.database.write() as connection:  # short, because SQLite lets nobody else write meanwhile
+                connection.execute(sa.delete(table).where(table.c.id.in_(gone[start : start + _AT_ONCE])))
         return len(gone)
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> list[StoredForecast]:
