@@ -222,6 +222,23 @@ def test_a_family_trained_again_is_absent_until_it_is_evaluated(home: Home) -> N
     assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk", "linear"}
 
 
+def test_a_calibrator_never_sees_rows_that_its_model_was_fitted_on(home: Home) -> None:
+    trained = home.platform.version(home.settings, "linear", "model")
+    windows = usable(home.platform.arrays(PAIR, H1, DataPin.parse(trained.data_version), (1, 4)), matured=True)
+    before = newest_calibration(home)
+    changed = WalkForwardSettings(calibration=0.6, valid_of_train=0.3, embargo_bars=3)
+    home.change(walk_forward=changed)
+    home.run("linear_calibration", "linear_evaluation")
+    assert newest_calibration(home) == before, "it is split as its model was"
+    assert "linear" in evidence.judged_families(home.platform, home.settings)
+    folds = metadata(home, "linear_evaluation")["folds"].records
+    starts = [[np.datetime64(one.data[f"{part}_from_utc"][:19]) for part in ("calibration", "test")] for one in folds]
+    rows = np.searchsorted(windows.origin_utc, np.array(starts))
+    assert np.allclose(1 - rows[:, 0] / rows[:, 1], 0.25, atol=0.002), "and so is every fold"
+    home.run("linear_model", "linear_calibration")
+    assert newest_calibration(home) != before, "trained again it stands on the new settings"
+
+
 def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from forexgpt_assets.family import evaluate
 

@@ -19,6 +19,7 @@ from forexgpt_core.evaluation.walk_forward import (
     Candidate,
     Fold,
     WalkForwardSettings,
+    as_trained,
     fold_key,
     fold_parts,
     newest_parts,
@@ -107,6 +108,26 @@ def test_what_is_deployed_is_split_like_a_fold() -> None:
     held = newest.calibration.rows.tolist()
     assert held[: len(validated.calibration)] == validated.calibration.rows.tolist(), "all but those the test purges"
     assert len(newest.test) == 0
+
+
+def test_a_rolling_family_is_deployed_on_as_many_bars_as_its_folds_saw() -> None:
+    windows = market()
+    for embargo in (0, 5):
+        wanted = WalkForwardSettings(kind="rolling", folds=3, embargo_bars=embargo)
+        newest = newest_parts(windows, wanted)
+        for fold in plan_folds(windows, wanted):
+            validated = fold_parts(windows, fold, embargo_bars=embargo)
+            for name in ("train", "valid"):
+                assert abs(len(getattr(newest, name)) - len(getattr(validated, name))) <= 1, "but for rounding"
+    assert newest.calibration.rows[-1] == windows.rows[-1]
+
+
+def test_a_model_is_validated_as_it_was_trained_in_the_blocks_that_are_wanted_now() -> None:
+    trained = WalkForwardSettings(folds=4, out_of_sample=0.4, calibration=0.2, valid_of_train=0.1, embargo_bars=5)
+    now = WalkForwardSettings(kind="rolling", folds=3, out_of_sample=0.3, calibration=0.5, embargo_bars=0)
+    assert as_trained(now, trained) == replace(trained, folds=3, out_of_sample=0.3)
+    rolled = replace(trained, kind="rolling")
+    assert as_trained(now, rolled) == replace(rolled, folds=3), "its first block is what it was fitted on"
 
 
 def changed_after(windows: Windows, row: int) -> Windows:

@@ -18,7 +18,8 @@ def calibrate(work: Work) -> dg.MaterializeResult:
     trained = platform.version(work.settings, work.family, "model")
     loaded = load_model(platform.bundles, work.symbol, frame, f"{work.family}_model", trained.bundle_hash)
     pin = DataPin.parse(trained.data_version)
-    block = newest_parts(work.windows(pin, loaded.forecaster.horizons_bars), work.settings.walk_forward).calibration
+    windows = work.windows(pin, loaded.forecaster.horizons_bars)
+    block = newest_parts(windows, work.split_of(loaded.bundle)).calibration
     forecasts = loaded.forecaster.forecast(block)
     calibrator = ConformalCalibrator.fit(forecasts, block.returns, method=work.settings.calibration.method)
     bundle = write_calibration_bundle(

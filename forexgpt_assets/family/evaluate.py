@@ -23,6 +23,7 @@ from forexgpt_core.evaluation.walk_forward import (
     Candidate,
     Fold,
     WalkForwardSettings,
+    as_trained,
     fold_key,
     plan_folds,
     run_fold,
@@ -42,7 +43,11 @@ def plan(work: Work) -> list[Document]:
         return []
     trained = work.platform.version(work.settings, work.family, "calibration")
     pin = DataPin.parse(trained.data_version)
-    calibrator, wanted = _calibrator(work, trained.bundle_hash), work.settings.walk_forward
+    calibrator = _calibrator(work, trained.bundle_hash)
+    model = work.platform.bundles.open(
+        work.symbol, str(work.timeframe), f"{work.family}_model", trained.parent_hash or ""
+    )
+    wanted = as_trained(work.settings.walk_forward, work.split_of(model))
     basis = {
         "calibration": trained.bundle_hash,
         "data": str(pin),

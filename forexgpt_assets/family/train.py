@@ -1,6 +1,7 @@
 """Train a family up to now, minus a calibration block: what a deployment uses."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import dagster as dg
 
@@ -77,6 +78,7 @@ def _fit(work: Work, parts: Parts, run: FitRun, pin: DataPin) -> tuple[Bundle, F
         recipe_json=work.platform.stored_recipe(work.settings).to_json(),
         kind=f"{work.family}_model",
         metadata=metadata,
+        split=asdict(work.settings.walk_forward),
     )
     return bundle, forecaster
 

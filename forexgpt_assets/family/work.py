@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any, cast
 
 import dagster as dg
 
@@ -10,7 +11,9 @@ from forexgpt_assets.metadata import figures
 from forexgpt_core.composition import DataPin, Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.features.windows import Windows, usable
+from forexgpt_core.models.bundle import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,17 @@ class Work:
     def windows(self, pin: DataPin, horizons_bars: tuple[int, ...]) -> Windows:
         """Return the usable, matured rows of the pair at recorded versions."""
         return usable(self.platform.arrays(self.symbol, self.timeframe, pin, horizons_bars), matured=True)
+
+    def split_of(self, model: Bundle) -> WalkForwardSettings:
+        """Return the settings that a model's rows were split by; today's for one of a release that did not note them.
+
+        Were they changed since, a block by today's may hold rows that the model was fitted on.
+        """
+        from forexgpt_core.models.bundled import SPLIT
+
+        if not (model.path / SPLIT).is_file():
+            return self.settings.walk_forward
+        return WalkForwardSettings(**cast("dict[str, Any]", model.read_json(SPLIT)))
 
     def record(
         self,

@@ -161,11 +161,24 @@ def newest_parts(windows: Windows, settings: WalkForwardSettings) -> Parts:
     Raises:
         NotReady: a part would hold fewer than 50 rows.
     """
+    n = len(windows)
+    first = int(n * settings.out_of_sample) if settings.kind == "rolling" else 0
     return deployment_parts(
-        windows,
+        windows.take(np.arange(first, n)),
         calibration=settings.calibration,
         valid_of_train=settings.valid_of_train,
         embargo_bars=settings.embargo_bars,
+    )
+
+
+def as_trained(wanted: WalkForwardSettings, trained: WalkForwardSettings) -> WalkForwardSettings:
+    """Return how to validate a model that was trained under other settings than are wanted by now.
+
+    Test blocks are as wanted; whatever shapes a fit is as it was, so that the evidence is that of the model.
+    """
+    rolling = trained.kind == "rolling"  # the first block then says how many bars every fit sees
+    return replace(
+        trained, folds=wanted.folds, out_of_sample=trained.out_of_sample if rolling else wanted.out_of_sample
     )
 
 

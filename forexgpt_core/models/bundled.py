@@ -15,6 +15,7 @@ from forexgpt_core.models.catalogue import forecaster_class
 from forexgpt_core.models.files import read_arrays, read_json, write_arrays, write_json
 from forexgpt_core.models.forecaster import Forecaster
 
+SPLIT = "split.json"
 _PROBE_BARS, _PROBE_ORIGINS = 512, 4
 _PROBE_TOLERANCE = 1e-12  # relative to the largest quantile
 
@@ -37,12 +38,14 @@ def write_model_bundle(
     recipe_json: str,
     kind: str,
     metadata: Mapping[str, object],
+    split: Mapping[str, object] | None = None,
 ) -> Bundle:
     """Return the bundle of a fitted model, after loading it back and comparing its probe.
 
     Args:
         windows: any rows the model can forecast; the newest few become the probe.
         recipe_json: how its features are built.
+        split: settings that its rows were split by, as JSON values; what is calibrated and validated later needs them.
 
     Raises:
         BundleError: what was saved does not forecast what the model in memory does.
@@ -55,6 +58,8 @@ def write_model_bundle(
         (folder / "recipe.json").write_text(recipe_json, encoding="utf-8")
         write_json(folder / "feature_names.json", {"feature_names": list(forecaster.feature_names)})
         write_json(folder / "family.json", {"family": forecaster.family})
+        if split is not None:
+            write_json(folder / SPLIT, dict(split))
         _write_probe(folder, probe, expected)
         _require_probe(type(forecaster).load(folder), folder)
 
