@@ -23,7 +23,7 @@ from forexgpt_core.domain.forecasts import Floats, ForecastBatch
 from forexgpt_core.ensemble.regimes import REGIMES, UNKNOWN
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
-from forexgpt_core.features.windows import Windows, usable
+from forexgpt_core.features.windows import MarketArrays, Windows, usable
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
 from forexgpt_core.optimisation.verdict import SearchVerdict
 from forexgpt_core.optimisation.verdict import judge_search as judge
@@ -75,7 +75,7 @@ class Members:
             those of the deployable models for bars that have come since they were trained.
         scored_from: first origin of the walk-forward's second fold; the first starts weights and calibrator.
         newer: origins that the deployable models have forecast.
-        candles: the bars that the returns were measured on.
+        candles: the bars that the returns were measured on: those of the walk-forward as they were then, and the newer.
         note: why there are none of those, empty where there are.
     """
 
@@ -103,13 +103,15 @@ def members(platform: Platform, settings: SymbolSettings) -> Members:
     evaluated = platform.version(settings, REFERENCE, "evaluation").data_version
     judged = judged_families(platform, settings, data_version=evaluated)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
-    stored = {family: platform.lake.read(f"forecasts_{family}", symbol, timeframe) for family in judged}
+    stored = {family: walk_forward_table(platform, settings, family) for family in judged}
     then = {
         family: from_table(rows, symbol=symbol, timeframe=str(timeframe), family=family)
         for family, rows in stored.items()
     }
     second = stored[REFERENCE].filter(pl.col("fold") > 0)["ts_utc"].to_numpy().min()
-    windows, note = _since_training(platform, settings, DataPin.parse(evaluated), then[REFERENCE][0].horizons_bars)
+    windows, candles, note = _since_training(
+        platform, settings, DataPin.parse(evaluated), then[REFERENCE][0].horizons_bars
+    )
     forecasts = then
     if windows is not None and len(windows):
         newer = {family: _forecast_newer(platform, judged[family], windows) for family in judged}
@@ -117,34 +119,64 @@ def members(platform: Platform, settings: SymbolSettings) -> Members:
             family: (joined([batch, newer[family]]), np.concatenate([returns, windows.returns]))
             for family, (batch, returns) in then.items()
         }
-    pin = platform.pin(settings) if windows is not None else DataPin.parse(evaluated)
     return Members(
         judged=judged,
         forecasts=forecasts,
         scored_from=np.datetime64(second, "us"),
         newer=0 if windows is None else len(windows),
-        candles=platform.lake.candles(symbol, timeframe, version=pin.candles),
+        candles=candles,
         note=note,
     )
 
 
+def walk_forward_table(platform: Platform, settings: SymbolSettings, family: str) -> pl.DataFrame:
+    """Return the stored out-of-sample forecasts of a family's newest evaluation; see `domain.forecast_table`.
+
+    Raises:
+        NotReady: it was never evaluated, or a run was stopped, or overtaken, while it stored them.
+    """
+    newest = platform.version(settings, family, "evaluation").bundle_hash
+    rows = platform.lake.read(f"forecasts_{family}", settings.symbol, Timeframe.parse(settings.timeframe))
+    if "evaluation" in rows.columns and set(rows["evaluation"]) != {newest}:  # earlier releases did not note it
+        raise NotReady(
+            f"the stored forecasts of {settings.symbol} {settings.timeframe} {family} are not those of its newest"
+            f" evaluation: materialize {family}_evaluation"
+        )
+    return rows
+
+
 def _since_training(
     platform: Platform, settings: SymbolSettings, evaluated: DataPin, horizons: tuple[int, ...]
-) -> tuple[Windows | None, str]:
-    """Return the matured rows that came after every label the models were fitted on; or None, and why not."""
+) -> tuple[Windows | None, pl.DataFrame, str]:
+    """Return the matured rows that came after every label the models were fitted on, or None, and why not.
+
+    In between stand `ts_utc, close` of the bars that all returns are measured on.
+    """
+    timeframe = Timeframe.parse(settings.timeframe)
+    bars = platform.lake.candles(settings.symbol, timeframe, version=evaluated.candles).select("ts_utc", "close")
     try:
         pin = platform.pin(settings)
     except NotReady as error:
-        return None, f"newer bars are left out: {error}"
+        return None, bars, f"newer bars are left out: {error}"
     if pin == evaluated:
-        return None, ""
-    timeframe = Timeframe.parse(settings.timeframe)
+        return None, bars, ""
     old = usable(platform.arrays(settings.symbol, timeframe, evaluated, horizons), matured=True)
     new = usable(platform.arrays(settings.symbol, timeframe, pin, horizons), matured=True)
     if new.arrays.feature_names != old.arrays.feature_names:
-        return None, "newer bars are left out: their features are not those that the models were trained on"
+        return None, bars, "newer bars are left out: their features are not those that the models were trained on"
     last_label = old.arrays.label_end_utc[old.rows].max()
-    return new.take(new.arrays.known_utc[new.rows] >= last_label), ""
+    newer = new.take(new.arrays.known_utc[new.rows] >= last_label)
+    return newer, _continued(bars.head(int((old.arrays.known_utc <= last_label).sum())), new.arrays), ""
+
+
+def _continued(bars: pl.DataFrame, arrays: MarketArrays) -> pl.DataFrame:
+    """Return bars as they were, followed by the later ones of newer data.
+
+    A bar that was filled in since would let errors mature before they were known.
+    """
+    later = arrays.ts_utc > bars["ts_utc"].to_numpy()[-1]
+    ts = pl.Series("ts_utc", arrays.ts_utc[later]).dt.replace_time_zone("UTC")
+    return pl.concat([bars, pl.DataFrame({"ts_utc": ts, "close": arrays.close[later]})])
 
 
 def _forecast_newer(platform: Platform, deployable: ModelVersion, windows: Windows) -> ForecastBatch:

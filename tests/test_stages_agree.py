@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core import evidence, readings
@@ -290,6 +291,37 @@ def test_new_bars_reweigh_the_same_models_without_training(home: Home) -> None:
     home.change(recipe={"timeframes": ["H1"], "min_coverage": 0.2})
     home.run("features", "ensemble")
     assert metadata(home, "ensemble")["newer_bars"] == newer.size, "the columns are still those that were trained on"
+
+
+def test_old_outcomes_stand_on_the_bars_they_were_measured_on_whatever_became_of_those(home: Home) -> None:
+    before = evidence.members(home.platform, home.settings)
+    history = bars(1_560)
+    revised = history.with_columns(close=pl.when(pl.int_range(pl.len()) == 1_250).then(1.31).otherwise("close"))
+    revised = revised.with_columns(high=pl.max_horizontal("high", "close"), low=pl.min_horizontal("low", "close"))
+    home.platform.lake.replace("candles", PAIR, H1, pl.concat([revised.head(1_300), revised.slice(1_301)]))
+    home.run("features", "ensemble")
+    after = evidence.members(home.platform, home.settings)
+    assert after.newer == 57
+    assert_frame_equal(after.candles, history.select("ts_utc", "close"))
+    for family, (batch, returns) in before.forecasts.items():
+        extended, more = after.forecasts[family]
+        assert np.array_equal(extended.quantiles[: len(batch)], batch.quantiles)
+        assert np.array_equal(more[: len(batch)], returns)
+
+
+def test_forecasts_of_another_evaluation_than_the_newest_are_not_combined(home: Home) -> None:
+    """A run was stopped after it stored them, or two ran at once."""
+    stored = home.platform.lake.read("forecasts_random_walk", PAIR, H1)
+    assert stored["evaluation"].unique().to_list() == [
+        home.platform.version(home.settings, "random_walk", "evaluation").bundle_hash
+    ]
+    named = stored.with_columns(evaluation=pl.lit("0" * 12))
+    home.platform.lake.replace("forecasts_random_walk", PAIR, H1, named)
+    for asset in ("ensemble", "linear_evaluation"):
+        with pytest.raises(RunFailed, match=r"random_walk are not those of its newest evaluation: materialize random_"):
+            home.run(asset)
+    home.platform.lake.replace("forecasts_random_walk", PAIR, H1, stored.drop("evaluation"))
+    home.run("ensemble")
 
 
 def speak_up(home: Home) -> None:

@@ -28,6 +28,7 @@ from forexgpt_core.evaluation.walk_forward import (
     plan_folds,
     run_fold,
 )
+from forexgpt_core.evidence import walk_forward_table
 from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.forecaster import FitRun
 
@@ -117,7 +118,8 @@ def score(work: Work, folds: Sequence[Document]) -> Scored:
     platform, mlflow_run = work.platform, str(folds[0]["mlflow"] or "")
     in_sample = stored.filter(pl.col("part") != TEST).drop("part")
     platform.lake.replace(f"in_sample_{work.family}", work.symbol, work.timeframe, in_sample)
-    version = platform.lake.replace(f"forecasts_{work.family}", work.symbol, work.timeframe, tested)
+    named = tested.with_columns(evaluation=pl.lit(hash12))
+    version = platform.lake.replace(f"forecasts_{work.family}", work.symbol, work.timeframe, named)
     _store(work, [*scores, *beside], hash12)
     work.record("evaluation", hash12, data_version, parent_hash=str(folds[0]["calibration"]), mlflow_run_id=mlflow_run)
     skill = skill_picture([*scores, *beside], work.title)
@@ -164,7 +166,7 @@ def _reference(work: Work, data_version: str, tested: pl.DataFrame) -> ForecastB
             f"{work.symbol}: the random walk was evaluated on data {judged.data_version}, this family on"
             f" {data_version}; materialize random_walk_model to random_walk_evaluation first"
         )
-    stored = work.platform.lake.read(f"forecasts_{REFERENCE}", work.symbol, work.timeframe)
+    stored = walk_forward_table(work.platform, work.settings, REFERENCE)
     key = ("ts_utc", "horizon_bars", "fold")
     if not stored.select(key).sort(key).equals(tested.select(key).sort(key)):
         raise NotReady(
