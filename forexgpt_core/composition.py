@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -83,9 +84,14 @@ class DataPin:
 
         >>> DataPin.parse("c3.f5")
         DataPin(candles=3, features=5)
+
+        Raises:
+            NotReady: something else was recorded, so the data cannot be found again.
         """
-        candles, features = text.split(".")
-        return cls(candles=int(candles[1:]), features=int(features[1:]))
+        found = re.fullmatch(r"c(\d+)\.f(\d+)", text)
+        if found is None:
+            raise NotReady(f"'{text}' names no version of the data, such as c3.f5: train and evaluate again")
+        return cls(candles=int(found[1]), features=int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -393,13 +399,13 @@ class Platform:
             calibration=calibration if (folder / FILE).exists() else None,
         )
 
-    def stored_recipe(self, settings: SymbolSettings) -> Recipe:
-        """Return the recipe that the pair's stored features were built by; see `pin`.
+    def stored_recipe(self, settings: SymbolSettings, pin: DataPin | None = None) -> Recipe:
+        """Return the recipe that the pair's features of some data were built by, the newest by default; see `pin`.
 
         Raises:
             NotReady: there are no features, or an earlier release built them.
         """
-        return Recipe.from_json(self._feature_notes(settings)["recipe_json"])
+        return Recipe.from_json(self._feature_notes(settings, pin and pin.features)[1]["recipe_json"])
 
     def pin(self, settings: SymbolSettings) -> DataPin:
         """Return the newest data of a pair: the features table and the candles it was built from.
@@ -409,24 +415,25 @@ class Platform:
                 a run that was told so.
         """
         timeframe, recipe = Timeframe.parse(settings.timeframe), self.recipe(settings).hash12
-        notes = self._feature_notes(settings)
+        version, notes = self._feature_notes(settings)
         if notes["recipe"] != recipe and notes.get("overridden") != "True":
             raise NotReady(
                 f"features of {settings.symbol} {timeframe} were built by the recipe {notes['recipe']}, the"
                 f" settings say {recipe}: run 'forexgpt features build {settings.symbol}'"
             )
-        version = self.lake.version("features", settings.symbol, timeframe)
         return DataPin(candles=int(notes["candles_version"]), features=version)
 
-    def _feature_notes(self, settings: SymbolSettings) -> dict[str, str]:
+    def _feature_notes(self, settings: SymbolSettings, version: int | None = None) -> tuple[int, dict[str, str]]:
+        """Return a version of the features, the newest by default, and what was noted with it."""
         key = ("features", settings.symbol, Timeframe.parse(settings.timeframe))
-        notes = self.lake.notes(*key, self.lake.version(*key))
+        version = self.lake.version(*key) if version is None else version
+        notes = self.lake.notes(*key, version)
         if not {"recipe", "recipe_json", "candles_version"} <= notes.keys():
             raise NotReady(
                 f"the stored features of {settings.symbol} {settings.timeframe} are an earlier release's and do not say"
                 f" what they were built from: run 'forexgpt features build {settings.symbol}'"
             )
-        return notes
+        return version, notes
 
     def arrays(self, symbol: str, timeframe: Timeframe, pin: DataPin, horizons_bars: tuple[int, ...]) -> MarketArrays:
         """Return a pair's history exactly as it was at recorded versions.

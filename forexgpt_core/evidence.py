@@ -204,8 +204,9 @@ def scores_of(platform: Platform, bundle_hash: str, family: str | None = None) -
 def ensemble_skills(platform: Platform, settings: SymbolSettings, bundle_hash: str | None = None) -> dict[int, Skill]:
     """Return the out-of-sample skill of an ensemble by horizon, as the deployment gate reads it.
 
-    Its p-values are corrected for every comparison that was made on its data, the families' included; where a
-    family was evaluated again since, its newest evaluation stands for the one of those days.
+    Its p-values are corrected for every comparison that was made on its data, the families' included, and
+    those of families that were switched off; where a family was evaluated again since, its newest evaluation stands for
+    the one of those days.
 
     Args:
         bundle_hash: of the ensemble that is to be deployed; by default the newest.
@@ -217,7 +218,12 @@ def ensemble_skills(platform: Platform, settings: SymbolSettings, bundle_hash: s
     ensemble = next((v for v in recorded if bundle_hash in (None, v.bundle_hash)), None)
     if ensemble is None:
         raise NotReady(f"{settings.symbol} {settings.timeframe} has no ensemble {bundle_hash or 'yet'}: materialize it")
-    compared = [s for family in settings.families for s in _compared(platform, settings, family, ensemble.data_version)]
+    evaluated = platform.training.versions(settings.symbol, settings.timeframe, kind="evaluation")
+    then = sorted(
+        v.family for v in evaluated if v.data_version == ensemble.data_version
+    )  # those switched off since too
+    families = dict.fromkeys([*settings.families, *then])
+    compared = [s for family in families for s in _compared(platform, settings, family, ensemble.data_version)]
     board = rank([*compared, *scores_of(platform, ensemble.bundle_hash, ENSEMBLE)])
     row = next(row for row in board.rows if row.family == ENSEMBLE)
     return {

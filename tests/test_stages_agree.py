@@ -324,6 +324,40 @@ def test_forecasts_of_another_evaluation_than_the_newest_are_not_combined(home: 
     home.run("ensemble")
 
 
+def test_a_model_names_the_recipe_of_the_features_it_was_trained_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run stored features of another recipe while it was trained."""
+    from forexgpt_assets.family import train
+
+    own, new = home.platform.stored_recipe(home.settings), train.new_forecaster
+
+    def meanwhile(*arguments: Any) -> Any:
+        home.run("features", config={"features": {"recipe": {"timeframes": ["H1"], "indicators": {"ohlc": {}}}}})
+        return new(*arguments)
+
+    monkeypatch.setattr(train, "new_forecaster", meanwhile)
+    home.run("linear_model")
+    assert home.platform.stored_recipe(home.settings) != own
+    trained = home.platform.version(home.settings, "linear", "model").bundle_hash
+    stored = home.platform.bundles.open(PAIR, "H1", "linear_model", trained).path / "recipe.json"
+    assert Recipe.from_json(stored.read_text()) == own
+
+
+def test_switching_families_off_makes_no_skill_more_significant(home: Home) -> None:
+    speak_up(home)
+    before = {h: one.dm_p for h, one in evidence.ensemble_skills(home.platform, home.settings).items()}
+    home.change(families=("random_walk",))
+    after = {h: one.dm_p for h, one in evidence.ensemble_skills(home.platform, home.settings).items()}
+    assert after == before
+
+
+def test_data_of_an_unknown_form_are_refused_in_one_line() -> None:
+    for text in ("3", "c3", "c3.f", "c3.f5.e1", ""):
+        with pytest.raises(NotReady, match=f"'{text}' names no version of the data, such as c3.f5"):
+            DataPin.parse(text)
+
+
 def speak_up(home: Home) -> None:
     """Let the linear family say something else than the walk."""
     home.change(family_options={"linear": {"caution": 0.0}})

@@ -176,6 +176,7 @@ def test_the_key_of_a_fold_tells_apart_whatever_would_change_it_and_nothing_else
     last = int(windows.rows[np.searchsorted(windows.origin_utc, to_utc(fold.test_to_utc))])
     longer = changed_after(windows, last + HORIZONS[-1] + 1)
     assert fold_key(longer, fold, walk, wanted) == key, "bars beyond its last label"
+    assert fold_key(windows, fold, candidate("random_walk", window_bars=250), wanted) == key, "defaults are named too"
     others = [
         fold_key(changed_after(windows, last + HORIZONS[-1]), fold, walk, wanted),
         fold_key(windows, plan_folds(windows, wanted)[2], walk, wanted),
@@ -226,6 +227,21 @@ def test_a_finished_fold_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
         store.get("../../etc/passwd")
     assert store.forget(older_than_days=1) == 0
     assert store.forget(older_than_days=-1) == 1
+
+
+def test_a_disk_that_is_full_leaves_what_was_there_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, key, rows = FoldStore(tmp_path / "folds"), "0123456789abcdef", pl.DataFrame({"a": [1.5, 2.5]})
+    store.put(key, rows)
+
+    def full(_table: pl.DataFrame, path: Path) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(StoreError, match=r"cannot be stored \(.*No space left on device\): make room and run again"):
+        store.put(key, rows * 2)
+    assert_frame_equal(store.get(key), rows)
+    assert len(list(store.root.iterdir())) == 1
 
 
 def test_a_finished_split_comes_back_to_the_last_bit(tmp_path: Path) -> None:

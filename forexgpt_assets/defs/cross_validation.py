@@ -41,7 +41,10 @@ def cross_validation(
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     wanted = CombinatorialSettings(
-        groups=config.groups, test_groups=config.test_groups, embargo_bars=config.embargo_bars
+        groups=config.groups,
+        test_groups=config.test_groups,
+        embargo_bars=config.embargo_bars,
+        method=settings.calibration.method,
     )
     pin = platform.pin(settings)
     found = cross_validate(

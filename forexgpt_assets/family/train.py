@@ -75,7 +75,7 @@ def _fit(work: Work, parts: Parts, run: FitRun, pin: DataPin) -> tuple[Bundle, F
         work.platform.bundles,
         forecaster,
         parts.train,
-        recipe_json=work.platform.stored_recipe(work.settings).to_json(),
+        recipe_json=work.platform.stored_recipe(work.settings, pin).to_json(),
         kind=f"{work.family}_model",
         metadata=metadata,
         split=asdict(work.settings.walk_forward),
@@ -90,7 +90,7 @@ def _record(
 
     drawing = training_picture(forecaster, work.title)
     registry = work.platform.registry
-    recipe = work.platform.stored_recipe(work.settings).hash12
+    recipe = work.platform.stored_recipe(work.settings, pin).hash12
     mlflow_run = registry.record_training(
         symbol=work.symbol,
         timeframe=str(work.timeframe),

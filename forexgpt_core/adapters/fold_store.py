@@ -33,13 +33,19 @@ class FoldStore:
             raise StoreError(f"the finished fold {path} cannot be read: remove it and run again ({error})") from None
 
     def put(self, key: str, outcome: pl.DataFrame) -> None:
-        """Store a fold's outcome, in place of an equal one."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Store a fold's outcome, in place of an equal one.
+
+        Raises:
+            StoreError: the disk is full, or the folder cannot be written; what was there before is untouched.
+        """
         path = self._path(key)
         unfinished = path.with_name(f".{key}.{uuid4().hex}")
         try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             outcome.write_parquet(unfinished)
             os.replace(unfinished, path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise StoreError(f"the finished fold {path} cannot be stored ({error}): make room and run again") from None
         finally:
             unfinished.unlink(missing_ok=True)
 

@@ -52,6 +52,7 @@ class CombinatorialSettings:
         embargo_bars: FX-week bars between a label and the next part, on both sides of a held-out group.
         calibration: share of a split's training rows, the newest, that calibrate.
         valid_of_train: share of the training rows before those, the newest, that tune.
+        method: of the split conformal calibrator.
     """
 
     groups: int = 6
@@ -59,6 +60,7 @@ class CombinatorialSettings:
     embargo_bars: int = 0
     calibration: float = 0.2
     valid_of_train: float = 1 / 6
+    method: str = "normalised"
 
     def __post_init__(self) -> None:
         for name in ("groups", "test_groups", "embargo_bars"):

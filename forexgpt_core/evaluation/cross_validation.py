@@ -201,13 +201,18 @@ def cross_validate(
     )
 
 
-def forecast_split(split: CombinatorialSplit, family: str, options: Mapping[str, object], run: FitRun) -> ForecastBatch:
+def forecast_split(
+    split: CombinatorialSplit, family: str, options: Mapping[str, object], run: FitRun, method: str = "normalised"
+) -> ForecastBatch:
     """Return the calibrated forecasts of a split's held-out rows by a model fitted in it; rows in time order.
 
     Train, valid and calibration rows alone are fitted on.
+
+    Args:
+        method: of the split conformal calibrator.
     """
     model = new_forecaster(family, options).fit(split.train, split.valid, run=run)
-    calibrator = ConformalCalibrator.fit(model.forecast(split.calibration), split.calibration.returns)
+    calibrator = ConformalCalibrator.fit(model.forecast(split.calibration), split.calibration.returns, method=method)
     return calibrator.apply(model.forecast(split.test))
 
 
@@ -275,7 +280,7 @@ def _forecast_split(
     folder = run.folder / f"{family}-split-{split.number}"
     folder.mkdir(parents=True, exist_ok=True)
     _require_going(run, split)
-    made = forecast_split(split, family, options, replace(run, folder=folder))
+    made = forecast_split(split, family, options, replace(run, folder=folder), settings.method)
     _require_going(run, split)  # a fit that was stopped keeps what it has, which is not what was asked for
     store.put(key, made)
     return made

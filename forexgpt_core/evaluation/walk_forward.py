@@ -21,7 +21,7 @@ from forexgpt_core.domain.forecast_table import to_table
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.features.splits import Parts, deployment_parts, purged_parts
 from forexgpt_core.features.windows import Windows
-from forexgpt_core.models.catalogue import new_forecaster
+from forexgpt_core.models.catalogue import family_options, new_forecaster
 from forexgpt_core.models.forecaster import FitRun
 
 KINDS = ("expanding", "rolling")
@@ -191,7 +191,7 @@ def fold_key(windows: Windows, fold: Fold, candidate: Candidate, settings: WalkF
     last = int(windows.rows[np.searchsorted(windows.origin_utc, to_utc(fold.test_to_utc))]) + arrays.horizons_bars[-1]
     described = {
         "form": _FORM,
-        "candidate": asdict(candidate),
+        "candidate": asdict(candidate) | {"options": {**family_options(candidate.family), **candidate.options}},
         "fold": fold.to_document(),
         "embargo_bars": settings.embargo_bars,
         "pair": [arrays.symbol, str(arrays.timeframe), list(arrays.horizons_bars), list(arrays.feature_names)],
