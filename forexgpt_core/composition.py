@@ -405,7 +405,7 @@ class Platform:
         Raises:
             NotReady: there are no features, or an earlier release built them.
         """
-        return Recipe.from_json(self._feature_notes(settings, pin and pin.features)[1]["recipe_json"])
+        return Recipe.from_json(self._feature_notes(settings, None if pin is None else pin.features)[1]["recipe_json"])
 
     def pin(self, settings: SymbolSettings) -> DataPin:
         """Return the newest data of a pair: the features table and the candles it was built from.

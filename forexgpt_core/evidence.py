@@ -38,7 +38,8 @@ def judged_families(
     """Return, by family, the deployable calibration of each family evaluated on some data.
 
     What was trained again with another result is absent until its configuration has been evaluated, so evidence
-    and deployment always come from one configuration.
+    and deployment always come from one configuration. So is what was judged on other bars than the random walk was
+    since: their scores do not compare.
 
     Args:
         data_version: the current data by default.
@@ -47,7 +48,7 @@ def judged_families(
         NotReady: the random walk is not among them, so nothing could be compared.
     """
     pin = data_version or str(platform.pin(settings))
-    judged = {}
+    judged, tested = {}, {}
     for family in settings.families:
         kinds = ("evaluation", "calibration")
         found = [platform.training.versions(settings.symbol, settings.timeframe, family, kind)[:1] for kind in kinds]
@@ -57,12 +58,13 @@ def judged_families(
         same_model = evaluation.parent_hash == deployable.bundle_hash
         if same_model and {evaluation.data_version, deployable.data_version} == {pin}:
             judged[family] = deployable
+            tested[family] = {(s.horizon_bars, s.n) for s in scores_of(platform, evaluation.bundle_hash, family)}
     if REFERENCE not in judged:
         raise NotReady(
             f"{settings.symbol} {settings.timeframe} has no random walk evaluated on the current data ({pin}):"
             f" materialize random_walk_model to random_walk_evaluation"
         )
-    return judged
+    return {family: one for family, one in judged.items() if tested[family] == tested[REFERENCE]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from forexgpt_assets.definitions import defs
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core import evidence, readings
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
@@ -238,6 +239,51 @@ def test_a_calibrator_never_sees_rows_that_its_model_was_fitted_on(home: Home) -
     assert np.allclose(1 - rows[:, 0] / rows[:, 1], 0.25, atol=0.002), "and so is every fold"
     home.run("linear_model", "linear_calibration")
     assert newest_calibration(home) != before, "trained again it stands on the new settings"
+
+
+def test_a_family_judged_on_other_bars_than_the_walk_is_absent(home: Home) -> None:
+    home.change(walk_forward=WalkForwardSettings(out_of_sample=0.3))
+    home.run("random_walk_evaluation", "leaderboard", "ensemble")
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk"}
+    assert "linear" in metadata(home, "leaderboard")["absent"]
+    home.run("linear_evaluation")
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk", "linear"}
+
+
+def test_a_walk_forward_that_failed_goes_on_from_there_as_it_was_begun(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forexgpt_assets.family import evaluate
+
+    fit, fitted = evaluate.run_fold, []
+
+    def stopped_once(windows: Windows, fold: Fold, *rest: Any) -> pl.DataFrame:
+        fitted.append(fold.number)
+        if fitted == [0, 1, 2]:
+            raise BadInput("stopped")
+        return fit(windows, fold, *rest)
+
+    speak_up(home)
+    home.change(family_options={"linear": {"caution": 0.5}})
+    home.run("linear_model", "linear_calibration")
+    monkeypatch.setattr(evaluate, "run_fold", stopped_once)
+    asked: dict[str, Any] = {"instance": home.instance, "tags": {"dagster/partition": PAIR}, "raise_on_error": False}
+    with dg.execute_job(dg.reconstructable(linear_evaluation_job), **asked) as first:
+        assert not first.success
+    assert fitted == [0, 1, 2, 3], "the others were finished"
+    other = WalkForwardSettings(folds=3, out_of_sample=0.3)
+    home.change(walk_forward=other, seed=99, horizons_bars=(1,), family_options={})
+    again = dg.ReexecutionOptions.from_failure(first.run_id, home.instance)
+    with dg.execute_job(dg.reconstructable(linear_evaluation_job), reexecution_options=again, **asked) as second:
+        assert second.success
+    assert fitted == [0, 1, 2, 3, 2]
+    assert set(evidence.judged_families(home.platform, home.settings)) == {"random_walk", "linear"}
+    assert [s.horizon_bars for s in evidence.horizon_scores(home.platform, home.settings, "linear")] == [1, 4]
+
+
+def linear_evaluation_job() -> dg.JobDefinition:
+    job = dg.define_asset_job("again", "linear_evaluation", executor_def=dg.in_process_executor)
+    return dg.Definitions.merge(defs(), dg.Definitions(jobs=[job])).resolve_job_def("again")
 
 
 def test_folds_that_were_finished_are_not_fitted_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
