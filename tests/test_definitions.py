@@ -13,7 +13,10 @@ from forexgpt_assets.definitions import defs
 from forexgpt_core.models.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "numba", "arch", "statsmodels", "matplotlib", "great_expectations", "evidently", "mlflow", "xgboost", "sklearn")
+HEAVY = (
+    *("torch", "numba", "arch", "statsmodels", "matplotlib"),
+    *("great_expectations", "evidently", "mlflow", "xgboost", "sklearn"),
+)
 KEYS = {
     "candles",
     "features",
