@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.dependence import slow_inflation
 from forexgpt_core.evaluation.model_sets import BootstrapSettings, model_confidence_set, superior_ability
 from forexgpt_core.evaluation.significance import ConstantLossDifference, UnpairedLosses, bootstrap_stretch
 
@@ -41,14 +42,19 @@ def test_the_p_values_are_those_of_arch_on_the_same_blocks() -> None:
 
     x = losses(3)
     means = x.mean(axis=0)
-    drawn = x - means + means.mean() + (means - means.mean()) / bootstrap_stretch(300, 12, 6, 0.05)
+    about = x - x.mean(axis=1, keepdims=True)
+    slow = np.mean([np.sqrt(slow_inflation(column, 12)) for column in about.T])
+    stretch = bootstrap_stretch(300, 12, 6, 0.05)
+    drawn = x - means + means.mean() + (means - means.mean()) / (stretch * slow)
     theirs = MCS(drawn, size=0.1, reps=200, block_size=12, method="R", bootstrap="circular", seed=1)
     theirs.compute()
     ours = model_confidence_set(x, NAMES, 6, size=0.1, settings=FAST)
     assert ours.block_rows == 12
     assert ours.p_values == {NAMES[i]: float(p) for i, p in theirs.pvalues["Pvalue"].items()}
     assert ours.included == tuple(NAMES[i] for i in sorted(theirs.included))
-    plain = SPA(drawn[:, 0], drawn[:, 1], reps=200, block_size=12, bootstrap="circular", seed=1)
+    gain = x[:, 0] - x[:, 1]
+    gain += gain.mean() * (1 / (stretch * np.sqrt(slow_inflation(gain, 12))) - 1)
+    plain = SPA(np.zeros(300), -gain, reps=200, block_size=12, bootstrap="circular", seed=1)
     plain.compute()
     mine = superior_ability(x[:, :2], NAMES[:2], "random_walk", 6, settings=FAST)
     theirs_p = tuple(float(p) for p in plain.pvalues)
@@ -159,3 +165,20 @@ def test_equal_models_stay_in_the_set_and_beat_nobody_about_as_often_as_stated(n
         superior.append(superior_ability(x, names, "0", h, settings=few).p_consistent < 0.05)
     assert np.mean(shrunk) < 0.10
     assert 0.01 < np.mean(superior) < 0.10
+
+
+@pytest.mark.slow
+def test_slow_moves_of_losses_neither_expel_models_nor_make_one_superior() -> None:
+    """Five models as good as one another whose losses swing over 50 rows; arch expels one in 7 of 10 such cases."""
+    from scipy.signal import lfilter
+
+    rng, n, runs = np.random.default_rng(0), 1200, 100
+    names, expelled, superior = [str(i) for i in range(5)], 0, 0
+    for seed in range(runs):
+        slow = lfilter([1.0], [1.0, -0.98], np.sqrt(1 - 0.98**2) * rng.normal(size=(n + 500, 5)), axis=0)[500:]
+        x = np.abs(rng.normal(size=(n, 1))) + 0.05 * (np.sqrt(0.95) * rng.normal(size=(n, 5)) + np.sqrt(0.05) * slow)
+        few = BootstrapSettings(replicates=200, seed=seed)
+        expelled += len(model_confidence_set(x, names, 1, settings=few).included) < 5
+        superior += superior_ability(x, names, "0", 1, settings=few).p_consistent < 0.05
+    assert expelled / runs <= 0.12
+    assert superior / runs <= 0.20

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, fdtrc, stdtr
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.dependence import centred_long_run_variance
+from forexgpt_core.evaluation.dependence import centred_long_run_variance, slow_inflation
 from forexgpt_core.evaluation.report_card import holm
 from forexgpt_core.evaluation.significance import ConstantLossDifference, loss_difference
 
@@ -114,9 +114,18 @@ def giacomini_white(
 
 
 def _test(
-    d: Floats, columns: Floats, names: tuple[str, ...], horizon_bars: int, wanted: int | None = None
+    d: Floats,
+    columns: Floats,
+    names: tuple[str, ...],
+    horizon_bars: int,
+    wanted: int | None = None,
+    visits: Sequence[Floats] = (),
 ) -> GiacominiWhite:
-    """Return the test that d has mean 0 whatever the columns say; they need no constant among them."""
+    """Return the test that d has mean 0 whatever the columns say; they need no constant among them.
+
+    Args:
+        visits: of dummies, the rows of d that each holds, whose slow moves widen S; none leaves S as it is.
+    """
     n, q = columns.shape
     bandwidth = _bandwidth(n, horizon_bars, wanted)
     freedom = n - 1 if bandwidth == 0 else min(n - 1, 1.5 * n / (bandwidth + 1))
@@ -136,6 +145,9 @@ def _test(
         raise DependentInstruments(
             f"the difference times {', '.join(names)} has no invertible covariance in {n} rows; drop an instrument"
         )
+    if visits:
+        wider = np.sqrt([slow_inflation(rows, bandwidth) for rows in visits])
+        covariance = covariance * np.outer(wider, wider)
     return _outcome(n * float(mean @ np.linalg.solve(covariance, mean)), freedom, names, bandwidth, n)
 
 
@@ -248,7 +260,8 @@ def compare_by_regime(
     """Return whether two forecasters differ in any regime, and in which.
 
     The variance inside a regime counts neighbours in time only: rows of other regimes hold 0, so two visits to a regime
-    that lie further apart than the bandwidth are independent.
+    that lie further apart than the bandwidth are independent. Where the losses of a regime move slowly, it is as wide
+    as that of `diebold_mariano`, in both tests.
 
     Args:
         loss_model, loss_reference, horizon_bars: see `giacomini_white`.
@@ -274,7 +287,8 @@ def compare_by_regime(
     masks = [which == number for number in range(names.size)]
     alive = [number for number, here in enumerate(masks) if d[here].any()]  # elsewhere both lose the same: no evidence
     dummies = np.column_stack([masks[number] for number in alive or [0]]).astype(np.float64)
-    test = _test(d, dummies, tuple(str(names[number]) for number in alive or [0]), horizon_bars)
+    visits = [d[masks[number]] for number in alive]
+    test = _test(d, dummies, tuple(str(names[number]) for number in alive or [0]), horizon_bars, visits=visits)
     inside = [_inside(d, here, horizon_bars) for here in masks]
     adjusted = holm([p for _, _, p in inside])
     return RegimeComparison(
@@ -299,6 +313,7 @@ def _inside(d: Floats, here: NDArray[np.bool_], horizon_bars: int) -> tuple[floa
         raise ConstantLossDifference(mean, n)
     bandwidth = min(max(2 * h, math.ceil(n ** (1 / 3))), n - 1)
     long_run = centred_long_run_variance(np.where(here, d - mean, 0.0), bandwidth) * d.size / n
+    long_run *= slow_inflation(rows, bandwidth)
     harvey = math.sqrt((n + 1 - 2 * h + h * (h - 1) / n) / n)
     statistic = harvey * mean / math.sqrt(long_run / n)
     return mean, statistic, float(2 * stdtr(min(n - 1, 1.5 * n / (bandwidth + 1)), -abs(statistic)))

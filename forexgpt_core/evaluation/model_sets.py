@@ -3,7 +3,8 @@
 `arch` draws the bootstrap. What it leaves to the caller is done here: models that lose the same are told apart from
 models that are equally good; losses are scaled to one long-run deviation, without which its test of superior predictive
 ability listens to the noisiest model alone; and mean losses are drawn together by as much as the block bootstrap is too
-narrow, without which it expels equal models from the set three times as often as stated when labels overlap.
+narrow, without which it expels equal models from the set three times as often as stated when labels overlap, and in 7
+to 10 cases of 10 when losses move slowly.
 """
 
 import math
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.dependence import long_run_variance
+from forexgpt_core.evaluation.dependence import long_run_variance, slow_inflation
 from forexgpt_core.evaluation.significance import ConstantLossDifference, UnpairedLosses, bootstrap_stretch
 
 Floats = NDArray[np.float64]
@@ -104,7 +105,7 @@ def model_confidence_set(
     p_values = {labels[distinct[0]]: 1.0}
     if len(distinct) > 1:
         differing = x[:, distinct] - x[:, distinct].mean(axis=1, keepdims=True)  # what all lose costs digits alone
-        drawn = _drawn_together(differing, block, horizon_bars, size / 2)
+        drawn = _drawn_together(differing, block, horizon_bars, size / 2, alike=True)
         p_values = _set_p_values(drawn, [labels[number] for number in distinct], size, block, settings)
     p_values = {name: p_values[same_as.get(name, name)] for name in labels}
     return ModelConfidenceSet(
@@ -197,7 +198,7 @@ def superior_ability(
         p_lower=p[0],
         p_consistent=p[1],
         p_upper=p[2],
-        best=labels[tried[int(gains.mean(axis=0).argmax())]] if tried else reference,
+        best=labels[tried[int(drawn.mean(axis=0).argmax())]] if tried else reference,
         better=tuple(labels[tried[int(column)]] for column in better),
         same_as_reference=same,
         rows=n,
@@ -225,10 +226,16 @@ def _superior(
     return (float(p["lower"]), float(p["consistent"]), float(p["upper"])), better
 
 
-def _drawn_together(x: Floats, block: int, horizon_bars: int, tail: float) -> Floats:
-    """Return columns with the same deviations and means nearer to 0 by the stretch of the bootstrap."""
+def _drawn_together(x: Floats, block: int, horizon_bars: int, tail: float, *, alike: bool = False) -> Floats:
+    """Return columns with the same deviations and means nearer to 0 by what the bootstrap does not see.
+
+    Args:
+        alike: draw all means together by the same, the mean of what the columns need, so that their order stays.
+    """
     mean = x.mean(axis=0)
-    return np.asarray(x - mean + mean / bootstrap_stretch(len(x), block, horizon_bars, tail))
+    wider = np.sqrt([slow_inflation(column, block) for column in x.T])
+    stretch = bootstrap_stretch(len(x), block, horizon_bars, tail) * (wider.mean() if alike else wider)
+    return np.asarray(x - mean + mean / stretch)
 
 
 def _require(losses: Floats, names: Sequence[str], horizon_bars: int) -> tuple[Floats, list[str]]:
