@@ -19,7 +19,7 @@ def coverage_spec(asset: str) -> dg.AssetCheckSpec:
         COVERAGE,
         asset=asset,
         partitions_def=symbols,
-        description="The share of outcomes inside each interval lies in the 99 % binomial band of what it promises.",
+        description="Every interval covers what it promises, as far as a 99 % binomial band of all together can tell.",
     )
 
 
@@ -27,7 +27,7 @@ def coverage_check(asset: str, forecasts: "ForecastBatch", returns: "Floats") ->
     """Judge every interval and horizon. A warning and no error: what misses its band is shown, and may be traded."""
     from dataclasses import asdict
 
-    from forexgpt_core.calibration.coverage import coverage_holds
+    from forexgpt_core.evaluation.coverage import coverage_holds
 
     judged = coverage_holds(forecasts, returns)
     missed = [one for one in judged if not one.holds]

@@ -18,7 +18,6 @@ from forexgpt_core.calibration.conformal import (
     exact_rank,
     radius_or_infinity,
 )
-from forexgpt_core.calibration.coverage import coverage_band, coverage_holds
 from forexgpt_core.domain.forecasts import INTERVALS, LEVELS, MEDIAN, ForecastBatch
 from forexgpt_core.errors import BadInput, BundleError
 
@@ -401,55 +400,3 @@ class TestMethods:
         (tmp_path / "calibrator.json").write_text(json.dumps(document | {"method": "magic"}))
         with pytest.raises(BundleError, match="magic"):
             ConformalCalibrator.load(tmp_path)
-
-
-class TestCoverageBand:
-    @pytest.mark.parametrize(("n", "nominal", "level"), [(1, 0.9, 0.99), (50, 0.5, 0.95), (400, 0.95, 0.99)])
-    def test_it_is_the_exact_binomial_one(self, n: int, nominal: float, level: float) -> None:
-        low, high = (round(share * n) for share in coverage_band(n, nominal, level))
-        chance = [math.comb(n, k) * nominal**k * (1 - nominal) ** (n - k) for k in range(n + 1)]
-        assert sum(chance[low : high + 1]) >= level - 1e-12
-        tail = (1 - level) / 2
-        assert sum(chance[:low]) < tail + 1e-12
-        assert sum(chance[: low + 1]) >= tail - 1e-12  # one more and the tail would be too heavy
-        assert sum(chance[high + 1 :]) <= tail + 1e-12
-        assert sum(chance[high:]) > tail - 1e-12
-
-    @pytest.mark.parametrize("bad", [(0, 0.9, 0.99), (10, 1.0, 0.99), (10, 0.9, 0.0)])
-    def test_what_is_no_band_is_refused(self, bad: tuple[int, float, float]) -> None:
-        with pytest.raises(BadInput, match="expected n_independent"):
-            coverage_band(*bad)
-
-    def test_honest_intervals_hold_and_others_do_not(self) -> None:
-        rng = np.random.default_rng(14)
-        returns = rng.normal(size=(2000, 2))
-        good = coverage_holds(batch(np.ones(2000)), returns)
-        assert len(good) == 8
-        assert all(one.holds and one.can_fail for one in good)
-        assert [(one.horizon_bars, one.n_independent) for one in good[::4]] == [(1, 2000), (4, 500)]
-        assert good[2].width_in_scales == pytest.approx(2 * 1.6449, rel=1e-4)
-        for width in (0.8, 1.3):  # too narrow, too wide
-            verdicts = coverage_holds(batch(np.ones(2000), width=width), returns)
-            assert not any(one.holds for one in verdicts if one.horizon_bars == 1)
-
-    def test_few_outcomes_cannot_fail_and_none_are_refused(self) -> None:
-        returns = np.zeros((3, 2))
-        assert not any(one.can_fail for one in coverage_holds(batch(np.ones(3)), returns))
-        returns[:, 1] = np.nan
-        with pytest.raises(BadInput, match="no forecast over 4 bars has matured"):
-            coverage_holds(batch(np.ones(3)), returns)
-        with pytest.raises(BadInput, match="shape"):
-            coverage_holds(batch(np.ones(3)), returns[:2])
-
-    def test_the_alarm_rate_is_the_one_stated(self) -> None:
-        rng = np.random.default_rng(15)
-        n, repeats = 300, 400
-        alarms = sum(
-            not coverage_holds(batch(np.ones(n), horizons=(1,)), rng.normal(size=(n, 1)), level=0.9)[2].holds
-            for _ in range(repeats)
-        )
-        low, high = coverage_band(n, 0.9, 0.9)
-        from scipy.stats import binom
-
-        exact = 1 - (binom.cdf(round(high * n), n, 0.9) - binom.cdf(round(low * n) - 1, n, 0.9))
-        assert abs(alarms / repeats - exact) < 4 * math.sqrt(exact * (1 - exact) / repeats)

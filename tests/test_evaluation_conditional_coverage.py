@@ -10,7 +10,6 @@ import pytest
 from evaluation_batches import batch, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from forexgpt_core.domain.clock import Timeframe, bar_close, in_fx_week, to_utc
 from forexgpt_core.domain.forecasts import LEVELS, SCORES
@@ -20,7 +19,6 @@ from forexgpt_core.evaluation.conditional_coverage import (
     COLUMNS,
     NoDeciles,
     conditional_coverage,
-    coverage_band,
     volatility_decile,
 )
 from forexgpt_core.evaluation.pairing import UnpairedReturns, UnsortedOrigins
@@ -86,14 +84,6 @@ def test_scales_without_deciles_are_refused_by_name() -> None:
         volatility_decile(np.full(20, 0.5))
     with pytest.raises(NoDeciles, match="1 of 20 scales are not finite"):
         volatility_decile(np.where(np.arange(20) == 3, math.nan, 1.0))
-
-
-@settings(deadline=None)
-@given(hits=st.integers(0, 200), more=st.integers(0, 200), level=st.sampled_from([0.9, 0.95, 0.99]))
-def test_the_band_is_the_exact_binomial_one(hits: int, more: int, level: float) -> None:
-    n = max(hits + more, 1)
-    exact = binomtest(hits, n).proportion_ci(level, method="exact")
-    assert coverage_band(hits / n, n, level=level) == pytest.approx((exact.low, exact.high), abs=1e-7)
 
 
 def garch_like(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +169,5 @@ def test_what_cannot_be_judged_is_refused_by_name() -> None:
         conditional_coverage(forecasts, np.where(y == y[0, 0], math.nan, y))
     with pytest.raises(BadInput, match=r"level must lie in \(0, 1\)"):
         conditional_coverage(forecasts, y, level=1.0)
-    with pytest.raises(BadInput, match="1 or more observations"):
-        coverage_band(0.9, 0)
     with pytest.raises(UnsortedOrigins, match="row 1"):
         conditional_coverage(batch(forecasts.quantiles, slots=np.arange(30)[::-1], scale=scale), y)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.conditional import LEAST_ROWS, RegimeComparison, compare_by_regime
-from forexgpt_core.evaluation.conditional_coverage import conditional_coverage, coverage_band
+from forexgpt_core.evaluation.conditional_coverage import conditional_coverage
 from forexgpt_core.evaluation.consistency import horizon_consistency
+from forexgpt_core.evaluation.coverage import coverage_band
 from forexgpt_core.evaluation.degradation import Degradation, Losses, degradation
 from forexgpt_core.evaluation.direction import DirectionScore, direction_scores, needed_trials
 from forexgpt_core.evaluation.economics import break_even_hit_rate, independent_observations

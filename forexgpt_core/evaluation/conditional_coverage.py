@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from forexgpt_core.domain.clock import Timeframe, bar_close
 from forexgpt_core.domain.forecasts import INTERVALS, ForecastBatch
 from forexgpt_core.domain.sessions import trading_session
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.coverage import coverage_band
 from forexgpt_core.evaluation.pairing import independent_rows, origin_slots, require_paired
 from forexgpt_core.evaluation.scores import interval
 
@@ -85,30 +85,6 @@ def volatility_decile(scale: Floats) -> Ints:
         raise NoDeciles(f"the reference scale is {values[0]:.6g} in all {values.size} rows, so there are no deciles")
     ranks = pl.Series(values).rank("average").to_numpy()
     return np.asarray(np.floor((ranks - 0.5) / values.size * DECILES), dtype=np.int64) + 1
-
-
-def coverage_band(share: float, independent: int, *, level: float = 0.99) -> tuple[float, float]:
-    """Return the Clopper-Pearson interval of a true coverage, at the number of independent observations.
-
-    >>> low, high = coverage_band(0.9, 100, level=0.95)
-    >>> round(low, 4), round(high, 4)
-    (0.8238, 0.951)
-
-    Args:
-        share: covered, in [0, 1]; share * independent need not be whole, as the share is that of all rows.
-        independent: rows whose targets do not overlap, 1 or more.
-        level: confidence, in (0, 1).
-
-    Source: Clopper and Pearson (1934), Biometrika 26(4).
-    """
-    if not 0 < level < 1:
-        raise BadInput(f"level must lie in (0, 1), was {level}")
-    if not 0 <= share <= 1 or independent < 1:
-        raise BadInput(f"a share in [0, 1] of 1 or more observations is needed, was {share} of {independent}")
-    tail, hits = (1 - level) / 2, share * independent
-    low = float(betaincinv(hits, independent - hits + 1, tail)) if share > 0 else 0.0
-    high = float(betaincinv(hits + 1, independent - hits, 1 - tail)) if share < 1 else 1.0
-    return low, high
 
 
 def _groups(scale: Floats, sessions: NDArray[np.str_]) -> Iterator[tuple[str, str, Bools]]:
