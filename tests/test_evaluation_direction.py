@@ -57,6 +57,20 @@ def test_the_error_of_a_direction_allows_for_overlapping_labels() -> None:
     assert error[1] > 2 * error[0]
 
 
+@pytest.mark.parametrize("horizon", [1, 4, 24])
+def test_the_error_of_a_direction_is_how_much_it_varies(horizon: int) -> None:
+    """Calls that keep their side, moves that know nothing of them: with lags up to h - 1 it is a fifth too small."""
+    rng, n, runs = np.random.default_rng(horizon), 1200, 600
+    share, error = np.empty(runs), np.empty(runs)
+    for run in range(runs):
+        total = np.concatenate([[0.0], rng.normal(size=n + horizon - 1).cumsum()])
+        y = total[horizon:] - total[:-horizon]
+        signs = np.where(np.arange(n) // 150 % 2, 1.0, -1.0)
+        one, other = direction(calling(signs, horizons=(horizon,)), y[:, None])
+        share[run], error[run] = one[0], other[0]
+    assert error.mean() == pytest.approx(share.std(), rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("hit_rate", "trials"),
     [(0.51, 15_456), (0.52, 3863), (0.55, 617)],
@@ -69,11 +83,17 @@ def test_the_trials_that_a_small_edge_needs(hit_rate: float, trials: int) -> Non
 
 
 @settings(deadline=None)
-@given(trials=st.integers(1, 20_000), hit_rate=st.floats(0.0, 1.0), level=st.sampled_from([0.01, 0.05, 0.2]))
-def test_power_is_that_of_the_exact_test(trials: int, hit_rate: float, level: float) -> None:
-    most = binom.isf(level, trials, 0.5)
-    assert binom.sf(most, trials, 0.5) <= level < binom.sf(most - 1, trials, 0.5)
-    assert direction_power(trials, hit_rate, level=level) == pytest.approx(binom.sf(most, trials, hit_rate), abs=1e-9)
+@given(
+    trials=st.integers(1, 20_000),
+    hit_rate=st.floats(0.0, 1.0),
+    level=st.sampled_from([0.01, 0.05, 0.2]),
+    chance=st.sampled_from([0.5, 0.58, 0.9]),
+)
+def test_power_is_that_of_the_exact_test(trials: int, hit_rate: float, level: float, chance: float) -> None:
+    most = binom.isf(level, trials, chance)
+    assert binom.sf(most, trials, chance) <= level < binom.sf(most - 1, trials, chance)
+    found = direction_power(trials, hit_rate, level=level, chance=chance)
+    assert found == pytest.approx(binom.sf(most, trials, hit_rate), abs=1e-9)
 
 
 @settings(deadline=None)
@@ -97,6 +117,10 @@ def test_hit_rates_and_levels_that_make_no_test_are_refused_by_name() -> None:
     for wrong in (0.5, 0.4, 1.1):
         with pytest.raises(BadInput, match=r"hit_rate must lie in \(0\.5, 1\]"):
             needed_trials(wrong)
+    with pytest.raises(BadInput, match=r"hit_rate must lie in \(0\.58, 1\]"):
+        needed_trials(0.58, chance=0.58)
+    with pytest.raises(BadInput, match=r"chance must lie in \[0\.5, 1\)"):
+        needed_trials(0.6, chance=0.4)
     with pytest.raises(BadInput, match="level must lie in"):
         needed_trials(0.6, level=0.6)
     with pytest.raises(BadInput, match="power in"):
@@ -132,6 +156,8 @@ def test_calls_that_only_lean_with_the_market_are_not_taken_for_skill() -> None:
     assert always_up.hit_rate == pytest.approx(0.7)
     assert always_up.by_chance == pytest.approx(0.7)
     assert always_up.p_value > 0.4
+    assert always_up.detectable == pytest.approx(detectable_hit_rate(1000, chance=0.7))
+    assert always_up.detectable > 0.73, "what would show skill lies above what the lean gives for nothing"
     (right,) = direction_scores(calling(y[:, 0]), y)
     assert right.by_chance == pytest.approx(0.58)
     assert right.p_value < 1e-100
@@ -146,7 +172,7 @@ def test_the_p_value_counts_only_calls_that_do_not_overlap() -> None:
     hits = int((signs[::10] == y[::10, 0]).sum())
     assert (score.calls, score.independent_calls) == (400, 40)
     assert score.p_value == pytest.approx(binom.sf(hits - 1, 40, max(0.5, score.by_chance)))
-    assert score.detectable == pytest.approx(detectable_hit_rate(40))
+    assert score.detectable == pytest.approx(detectable_hit_rate(40, chance=max(0.5, score.by_chance)))
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ class CardEntry:
         log_score_gain: mean log density beyond the reference's, in nats; not finite where a density is.
         wql_skill, interval_skill_90, mae_skill, rmse_skill, mape_skill: 1 - loss over the reference's.
         r2: out of sample, against no change.
-        needed_calls: independent calls that would show the hit rate seen; None at one half or below.
+        needed_calls: independent calls that would show the hit rate seen; None where chance gives as much.
         break_even_direction: hit rate at which equal bets over the horizon pay their cost.
         effective_observations: independent rows that the mean loss difference is worth; None against itself.
         pit: uniformity of the PIT on rows that do not overlap, and by blocks.
@@ -225,6 +225,7 @@ def _entry(parts: _Parts, column: int, unsaid: Unsaid) -> CardEntry:
     own, plain = ({name: float(values[column]) for name, values in each.items()} for each in (parts.own, parts.plain))
     low, high = coverage_band(score.coverage_90, score.n_independent, level=_BAND)
     moved = float(np.abs(parts.judged.returns[:, column]).mean())
+    chance = max(0.5, called.by_chance)  # 0.5 where by_chance is NaN
     against = None if score.equals_reference else _Against.of(parts, column)
     return CardEntry(
         score=score,
@@ -241,7 +242,7 @@ def _entry(parts: _Parts, column: int, unsaid: Unsaid) -> CardEntry:
         rmse_skill=_skill(own["rmse"], plain["rmse"]),
         mape_skill=_skill(own["mape"], plain["mape"]),
         direction=called,
-        needed_calls=needed_trials(called.hit_rate) if 0.5 < called.hit_rate <= 1 else None,
+        needed_calls=needed_trials(called.hit_rate, chance=chance) if chance < called.hit_rate else None,
         break_even_direction=None
         if parts.round_trip_cost is None or moved == 0
         else break_even_hit_rate(parts.round_trip_cost, moved),

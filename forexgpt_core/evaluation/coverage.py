@@ -66,10 +66,10 @@ def coverage_holds(forecasts: ForecastBatch, returns: Floats, *, level: float = 
     """Return the verdict on every horizon and interval; measure it on outcomes that no calibrator was fitted on.
 
     Each of the H x 4 bands takes its share of what `level` leaves (Bonferroni), so a right forecaster is called wrong
-    anywhere with at most that chance. Measured with three horizons of 1, 4 and 24 bars and 1,500 origins: 0.2 % (3.4 %
-    if each band were one of 99 %, so a false alarm in up to one of five evaluations of six families). Misses that cluster at
-    other times (a volatility the scale does not follow) make the band narrower than chance is; see the coverage by
-    volatility decile beside it.
+    anywhere with at most that chance: measured over horizons of 1, 4 and 24 bars and 1,500 origins in 0.2 % of runs.
+    Were each a band of 99 %, it would be 3.4 %, and up to one false alarm in five evaluations of six families. Misses
+    that cluster at other times (a volatility the scale does not follow) make the band narrower than chance is; see the
+    coverage by volatility decile beside it.
 
     Args:
         forecasts: origins in time order.

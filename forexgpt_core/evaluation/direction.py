@@ -25,8 +25,9 @@ def direction(forecasts: ForecastBatch, returns: Floats) -> tuple[Floats, Floats
 
     Bars that did not move are left out, and so are forecasts whose median is 0: `direction_calls` counts both. A
     family whose median is always 0, like the driftless random walk, makes no call and gets NaN; so does one whose
-    called moves all went the same way, where any constant call is always right (`direction_scores` says which). The
-    standard error allows for overlapping labels (Bartlett weights up to lag h - 1).
+    called moves all went the same way, where any constant call is always right (`direction_scores` says which). Where
+    labels overlap, the standard error has Bartlett weights up to lag max(2 h, n^(1/3)): up to h - 1 they see two thirds
+    of the variance.
 
     Returns:
         share (H,) and standard error (H,).
@@ -42,7 +43,8 @@ def direction(forecasts: ForecastBatch, returns: Floats) -> tuple[Floats, Floats
     for column, horizon in enumerate(forecasts.horizons_bars):
         if judged[column]:
             n = len(forecasts)
-            variance = centred_long_run_variance(deviations[:, column], horizon - 1) * n / calls[column] ** 2
+            bandwidth = max(2 * horizon, math.ceil(n ** (1 / 3))) if horizon > 1 else 0
+            variance = centred_long_run_variance(deviations[:, column], bandwidth) * n / calls[column] ** 2
             error[column] = np.sqrt(variance)
     return np.asarray(share), error
 
@@ -79,7 +81,8 @@ class DirectionScore:
         by_chance: share expected if calls were shuffled: above one half where calls and moves both lean one way.
         independent_calls: calls whose targets do not overlap.
         p_value: exact binomial chance of as many right independent calls at the larger of one half and by_chance.
-        detectable: smallest true hit rate that independent_calls would show at 5 % with power 80 %; NaN if none.
+        detectable: smallest true hit rate that independent_calls would show, against the same share as p_value, at 5 %
+            with power 80 %; NaN if none.
         missing: why hit_rate is NaN; empty otherwise.
     """
 
@@ -109,7 +112,7 @@ def direction_scores(forecasts: ForecastBatch, returns: Floats) -> tuple[Directi
         rows = np.flatnonzero(called[:, column])
         kept = rows[independent_rows(slots[rows], horizon)]
         chance = _by_chance(np.sign(y[rows, column]), right[rows, column])
-        judged = not math.isnan(share[column])
+        judged, null = not math.isnan(share[column]), max(0.5, chance)  # 0.5 where chance is NaN
         hits = int(right[kept, column].sum())
         scores.append(
             DirectionScore(
@@ -120,8 +123,8 @@ def direction_scores(forecasts: ForecastBatch, returns: Floats) -> tuple[Directi
                 unmoved=int((y[:, column] == 0).sum()),
                 by_chance=chance,
                 independent_calls=kept.size,
-                p_value=float(bdtrc(hits - 1, kept.size, max(chance, 0.5))) if judged else math.nan,
-                detectable=detectable_hit_rate(kept.size) if kept.size else math.nan,
+                p_value=float(bdtrc(hits - 1, kept.size, null)) if judged else math.nan,
+                detectable=detectable_hit_rate(kept.size, chance=null) if judged else math.nan,
                 missing="" if judged else _why_missing(y[:, column], rows),
             )
         )
@@ -144,8 +147,8 @@ def _why_missing(y: Floats, called_rows: Ints) -> str:
     return f"all {called_rows.size} called moves went {way}: one class"
 
 
-def needed_trials(hit_rate: float, *, level: float = 0.05, power: float = 0.8) -> int:
-    """Return how many independent trials show a true hit rate above one half, one-sided, by the normal approximation.
+def needed_trials(hit_rate: float, *, chance: float = 0.5, level: float = 0.05, power: float = 0.8) -> int:
+    """Return how many independent trials show a true hit rate above chance, one-sided, by the normal approximation.
 
     Exact tests need about 1 % more, see `direction_power`.
 
@@ -153,58 +156,69 @@ def needed_trials(hit_rate: float, *, level: float = 0.05, power: float = 0.8) -
     (15455, 3863, 617)
 
     Args:
-        hit_rate: true share of right signs, in (0.5, 1].
+        hit_rate: true share of right signs, in (chance, 1].
+        chance: share of right signs without skill, in [0.5, 1); above one half where calls and moves lean one way.
         level: of the test, in (0, 0.5).
         power: chance of showing it, in [0.5, 1).
 
     Source: Fleiss, Levin and Paik (2003), Statistical Methods for Rates and Proportions, section 2.5.
     """
-    _require_test(level, power)
-    if not 0.5 < hit_rate <= 1:
-        raise BadInput(f"hit_rate must lie in (0.5, 1], was {hit_rate}; one half cannot be told from luck")
-    spread = 0.5 * float(ndtri(1 - level)) + math.sqrt(hit_rate * (1 - hit_rate)) * float(ndtri(power))
-    return math.ceil((spread / (hit_rate - 0.5)) ** 2)
+    _require_test(level, power, chance)
+    if not chance < hit_rate <= 1:
+        raise BadInput(
+            f"hit_rate must lie in ({chance:g}, 1], was {hit_rate}; what chance gives cannot be told from luck"
+        )
+    spread = _deviation(chance) * float(ndtri(1 - level)) + _deviation(hit_rate) * float(ndtri(power))
+    return math.ceil((spread / (hit_rate - chance)) ** 2)
 
 
-def direction_power(trials: int, hit_rate: float, *, level: float = 0.05) -> float:
+def direction_power(trials: int, hit_rate: float, *, chance: float = 0.5, level: float = 0.05) -> float:
     """Return the exact chance that a one-sided binomial test at `level` shows a true hit rate.
 
     Args:
         trials: independent calls, 1 or more.
         hit_rate: true share of right signs, in [0, 1].
+        chance: see `needed_trials`.
         level: of the test; the test itself is a little stricter, as hits are whole numbers.
     """
-    _require_test(level, 0.5)
+    _require_test(level, 0.5, chance)
     if not 0 <= hit_rate <= 1:
         raise BadInput(f"hit_rate must lie in [0, 1], was {hit_rate}")
-    return float(bdtrc(_most_hits_by_luck(trials, level), trials, hit_rate))
+    return float(bdtrc(_most_hits_by_luck(trials, level, chance), trials, hit_rate))
 
 
-def detectable_hit_rate(trials: int, *, level: float = 0.05, power: float = 0.8) -> float:
+def detectable_hit_rate(trials: int, *, chance: float = 0.5, level: float = 0.05, power: float = 0.8) -> float:
     """Return the smallest true hit rate that a one-sided binomial test shows with this power; NaN if not even 1.
 
     Args:
         trials: independent calls, 1 or more.
+        chance: see `needed_trials`.
         level: of the test, in (0, 0.5).
         power: chance of showing it, in [0.5, 1).
     """
-    _require_test(level, power)
-    most = _most_hits_by_luck(trials, level)
+    _require_test(level, power, chance)
+    most = _most_hits_by_luck(trials, level, chance)
     return float(bdtri(most, trials, 1 - power)) if most < trials else math.nan
 
 
-def _most_hits_by_luck(trials: int, level: float) -> int:
-    """Return the smallest k with P(more than k hits in fair trials) <= level; `trials` where none is smaller."""
+def _most_hits_by_luck(trials: int, level: float, chance: float) -> int:
+    """Return the smallest k with P(more than k hits by chance) <= level; `trials` where none is smaller."""
     if trials < 1:
         raise BadInput(f"trials must be 1 or more, was {trials}")
-    most = min(max(math.ceil(float(bdtrik(1 - level, trials, 0.5))), 0), trials)
-    while most < trials and bdtrc(most, trials, 0.5) > level:  # rounding of the inverse, one step at most
+    most = min(max(math.ceil(float(bdtrik(1 - level, trials, chance))), 0), trials)
+    while most < trials and bdtrc(most, trials, chance) > level:  # rounding of the inverse, one step at most
         most += 1
-    while most > 0 and bdtr(most - 1, trials, 0.5) >= 1 - level:
+    while most > 0 and bdtr(most - 1, trials, chance) >= 1 - level:
         most -= 1
     return most
 
 
-def _require_test(level: float, power: float) -> None:
+def _deviation(rate: float) -> float:
+    return math.sqrt(rate * (1 - rate))
+
+
+def _require_test(level: float, power: float, chance: float) -> None:
     if not (0 < level < 0.5 <= power < 1):
         raise BadInput(f"level must lie in (0, 0.5) and power in [0.5, 1), were {level} and {power}")
+    if not 0.5 <= chance < 1:
+        raise BadInput(f"chance must lie in [0.5, 1), was {chance}")
