@@ -15,6 +15,7 @@ from forexgpt_core.evaluation.conditional import (
     compare_by_regime,
     giacomini_white,
 )
+from forexgpt_core.evaluation.dependence import moves_slowly
 from forexgpt_core.evaluation.report_card import holm
 from forexgpt_core.evaluation.significance import ConstantLossDifference, UnpairedLosses, diebold_mariano
 
@@ -120,6 +121,9 @@ def test_a_regime_of_neighbouring_rows_is_judged_as_those_rows_alone(seed: int, 
     found = compare_by_regime(one, other, np.arange(200) >= cut, horizon)
     for regime, rows in zip(found.regimes, (slice(cut), slice(cut, None)), strict=True):
         alone = diebold_mariano(one[rows], other[rows], horizon)
+        if moves_slowly(one - other):  # which the rows of a regime may be too few to show
+            assert regime.p_value >= alone.p_value * (1 - 1e-9)
+            continue
         assert regime.statistic == pytest.approx(alone.statistic, rel=1e-9)
         assert regime.p_value == pytest.approx(alone.p_value, rel=1e-9)
 

@@ -43,7 +43,7 @@ def test_the_p_values_are_those_of_arch_on_the_same_blocks() -> None:
     x = losses(3)
     means = x.mean(axis=0)
     about = x - x.mean(axis=1, keepdims=True)
-    slow = np.mean([np.sqrt(slow_inflation(column, 12)) for column in about.T])
+    slow = max(np.sqrt(slow_inflation(column, 12)) for column in about.T)
     stretch = bootstrap_stretch(300, 12, 6, 0.05)
     drawn = x - means + means.mean() + (means - means.mean()) / (stretch * slow)
     theirs = MCS(drawn, size=0.1, reps=200, block_size=12, method="R", bootstrap="circular", seed=1)

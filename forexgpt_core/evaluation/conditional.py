@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, fdtrc, stdtr
 
 from forexgpt_core.errors import BadInput
-from forexgpt_core.evaluation.dependence import centred_long_run_variance, slow_inflation
+from forexgpt_core.evaluation.dependence import centred_long_run_variance, moves_slowly, slow_inflation
 from forexgpt_core.evaluation.report_card import holm
 from forexgpt_core.evaluation.significance import ConstantLossDifference, loss_difference
 
@@ -146,7 +146,8 @@ def _test(
             f"the difference times {', '.join(names)} has no invertible covariance in {n} rows; drop an instrument"
         )
     if visits:
-        wider = np.sqrt([slow_inflation(rows, bandwidth) for rows in visits])
+        slow = moves_slowly(d)
+        wider = np.sqrt([slow_inflation(rows, bandwidth, known_slow=slow) for rows in visits])
         covariance = covariance * np.outer(wider, wider)
     return _outcome(n * float(mean @ np.linalg.solve(covariance, mean)), freedom, names, bandwidth, n)
 
@@ -313,7 +314,7 @@ def _inside(d: Floats, here: NDArray[np.bool_], horizon_bars: int) -> tuple[floa
         raise ConstantLossDifference(mean, n)
     bandwidth = min(max(2 * h, math.ceil(n ** (1 / 3))), n - 1)
     long_run = centred_long_run_variance(np.where(here, d - mean, 0.0), bandwidth) * d.size / n
-    long_run *= slow_inflation(rows, bandwidth)
+    long_run *= slow_inflation(rows, bandwidth, known_slow=moves_slowly(d))
     harvey = math.sqrt((n + 1 - 2 * h + h * (h - 1) / n) / n)
     statistic = harvey * mean / math.sqrt(long_run / n)
     return mean, statistic, float(2 * stdtr(min(n - 1, 1.5 * n / (bandwidth + 1)), -abs(statistic)))

@@ -230,11 +230,11 @@ def _drawn_together(x: Floats, block: int, horizon_bars: int, tail: float, *, al
     """Return columns with the same deviations and means nearer to 0 by what the bootstrap does not see.
 
     Args:
-        alike: draw all means together by the same, the mean of what the columns need, so that their order stays.
+        alike: draw all means as near as the column that moves most slowly needs, so that their order stays.
     """
     mean = x.mean(axis=0)
     wider = np.sqrt([slow_inflation(column, block) for column in x.T])
-    stretch = bootstrap_stretch(len(x), block, horizon_bars, tail) * (wider.mean() if alike else wider)
+    stretch = bootstrap_stretch(len(x), block, horizon_bars, tail) * (wider.max() if alike else wider)
     return np.asarray(x - mean + mean / stretch)
 
 
