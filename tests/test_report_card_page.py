@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.card import CardInputs, report_card
-from forexgpt_core.evaluation.card_entries import JudgedFamily, Unsaid, family_card, joined_regimes
+from forexgpt_core.evaluation.card_entries import JudgedFamily, Unsaid, family_card, joined_regimes, worst_groups
 from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney, StrategyRecord
 from forexgpt_core.evaluation.card_sets import MOST_ROWS, averaged, horizon_sets
 from forexgpt_core.evaluation.card_verdict import verdict_sentence
 from forexgpt_core.evaluation.log_score import log_score
 from forexgpt_core.evaluation.overfitting import TrialRegistry, probabilistic_sharpe, sharpe_evidence
 from forexgpt_core.evaluation.pairing import UnpairedReturns, UnsortedOrigins
-from forexgpt_core.evaluation.report_card import DifferentOrigins, HorizonScore, rank, score_family
+from forexgpt_core.evaluation.report_card import DifferentOrigins, HorizonScore, holm, rank, score_family
 from forexgpt_core.reporting.report_page import FORMATS, NOTHING, at, report_page
 from forexgpt_core.reporting.report_picture import report_picture
 
@@ -168,6 +168,39 @@ def test_intervals_that_fail_in_storms_alone_are_said() -> None:
     assert re.search(r"as they should, but [\d.]+ % in the (calmest|most volatile) tenth", card.verdict)
 
 
+def test_what_too_few_outcomes_cannot_tell_is_not_called_right() -> None:
+    few = Market(16, rows=960, horizons=(1, 24))
+    card = report_card(few.inputs(few.family("ensemble", few.scale)))
+    assert [one.can_tell for one in card.families[0].entries] == [True, False], "40 outcomes at 24 bars"
+    assert "as they should (too few at 24 bars to tell)" in card.verdict
+    least = Market(17, rows=40)
+    assert "of too few outcomes to tell" in report_card(least.inputs(least.family("ensemble", least.scale))).verdict
+    many = Market(18, rows=4000)
+    assert "as they should, in calm and storm" in report_card(many.inputs(many.family("ensemble", many.scale))).verdict
+
+
+def test_a_group_that_is_off_is_not_hidden_by_one_too_small_to_tell() -> None:
+    places = pl.DataFrame(
+        {
+            "horizon_bars": 1, "coverage_percent": 90, "condition": ["session"] * 2 + ["volatility_decile"],
+            "group": ["asia", "overlap", "1"], "coverage": [0.84, 0.5, 0.9], "coverage_low": [0.81, 0.1, 0.8],
+            "coverage_high": [0.87, 0.95, 0.95], "width": 1e-3, "n_independent": [900, 4, 300],
+        }
+    )  # fmt: skip
+    assert [(one.group, one.off) for one in worst_groups(places, 1)] == [("1", False), ("asia", True)]
+
+
+def test_regimes_are_corrected_over_the_whole_card(document: dict[str, Any]) -> None:
+    told = [
+        one
+        for family in document["families"]
+        for entry in family["horizons"]
+        for one in (entry["regimes"] or {"regimes": []})["regimes"]
+    ]
+    assert len(told) == 8
+    assert [one["holm_p"] for one in told] == pytest.approx(holm([one["p_value"] for one in told]))
+
+
 def test_planted_overfit_is_said() -> None:
     market = Market(6, rows=4000)
     inside, outside = np.arange(2000), np.arange(2000, 4000)
@@ -287,7 +320,7 @@ def test_money_is_deflated_by_all_trials_and_the_best_member_is_told() -> None:
     assert card.search is not None
     assert card.backtest is not None
     assert (card.search.best, card.search.deflated_sharpe) == ("a" * 12, 0.12)
-    assert card.verdict.endswith("the best strategy's deflated Sharpe of 0.12 after 128 trials does not hold.")
+    assert card.verdict.endswith("no strategy is shown to beat luck after 128 trials (probability 0.12).")
     assert card.backtest.cost_share == pytest.approx(1.9 / 1.2)
     evidence = sharpe_evidence(strategies().period_returns)
     assert card.backtest.probabilistic_sharpe == probabilistic_sharpe(evidence)
@@ -324,17 +357,20 @@ def test_the_verdict_claims_nothing_that_was_not_shown(data: st.DataObject) -> N
         )
         for one in card.entries
     )
-    deflated = drawn(st.floats(0, 1))
+    deflated, pbo = drawn(st.floats(0, 1)), drawn(st.none() | st.floats(0, 1))
     search = SearchMoney(
-        trials_ever=5, members=1, best="a", deflated_sharpe=deflated, probabilistic_sharpe=1.0, pbo=None,
+        trials_ever=5, members=1, best="a", deflated_sharpe=deflated, probabilistic_sharpe=1.0, pbo=pbo,
         pbo_loss_probability=None, best_of_worthless=None, fall_apart=0,
     )  # fmt: skip
     verdict = verdict_sentence("EURUSD H1", board, replace(card, entries=entries), None, search)
     assert ("is beaten" in verdict) == bool(board.shown_skill)
     assert ("Nothing beats the random walk" in verdict) == (not board.shown_skill)
     assert ("as they should" in verdict) == all(one.calibrated for one in entries)
+    assert "in calm and storm" not in verdict, "200 origins are too few to tell"
     assert ("direction is shown" in verdict) == (2 * p < 0.05 and 0.52 - 1.96 * error > 0.5)
-    assert verdict.endswith("trials holds.") == (deflated >= 0.95)
+    assert ("the best strategy beats luck" in verdict) == (deflated >= 0.95)
+    assert ("the search overfits" in verdict) == (deflated >= 0.95 and pbo is not None and pbo >= 0.5)
+    assert len(verdict.replace(" %", "%").split()) <= (70 if board.warnings else 62)
     assert verdict.endswith(".")
     assert verdict.count(". ") == 0, "one sentence"
 

@@ -5,7 +5,7 @@ Nothing is left out in silence: what cannot be computed is a line in `unsaid` th
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.domain.forecast_table import common_origins
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.card_entries import (
+    CardEntry,
     FamilyCard,
     JudgedFamily,
     Names,
@@ -28,7 +29,7 @@ from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney, Stra
 from forexgpt_core.evaluation.card_sets import HorizonSets, horizon_sets
 from forexgpt_core.evaluation.card_verdict import verdict_sentence
 from forexgpt_core.evaluation.pairing import UnpairedReturns, origin_slots, overlapping_rows, require_paired
-from forexgpt_core.evaluation.report_card import HorizonScore, Leaderboard, TooFewForecasts, rank
+from forexgpt_core.evaluation.report_card import HorizonScore, Leaderboard, TooFewForecasts, holm, rank
 from forexgpt_core.evaluation.scores import crps
 
 Floats = NDArray[np.float64]
@@ -190,6 +191,7 @@ def report_card(inputs: CardInputs) -> ReportCard:
             cards[name] = family_card(judged, labels, inputs.round_trip_cost, unsaid, seed=inputs.seed)
         except TooFewForecasts as refused:
             unsaid.say(name, refused)
+    cards = _corrected(cards)
     scores = [entry.score for card in cards.values() for entry in card.entries]
     board = rank(scores, absent=inputs.absent) if scores else None
     order = [row.family for row in board.rows] if board else []
@@ -221,6 +223,22 @@ def report_card(inputs: CardInputs) -> ReportCard:
         absent=tuple(inputs.absent),
         unsaid=tuple(unsaid.lines),
     )
+
+
+def _corrected(cards: Mapping[str, FamilyCard]) -> dict[str, FamilyCard]:
+    """Return cards whose p-values by regime are corrected for all families, horizons and regimes that stand there."""
+    compared = [entry.regimes for card in cards.values() for entry in card.entries if entry.regimes is not None]
+    adjusted = iter(holm([one.p_value for found in compared for one in found.regimes]))
+
+    def corrected(entry: CardEntry) -> CardEntry:
+        if entry.regimes is None:
+            return entry
+        regimes = tuple(replace(one, holm_p=next(adjusted)) for one in entry.regimes.regimes)
+        return replace(entry, regimes=replace(entry.regimes, regimes=regimes))
+
+    return {
+        name: replace(card, entries=tuple(corrected(entry) for entry in card.entries)) for name, card in cards.items()
+    }
 
 
 def _sets(inputs: CardInputs, names: tuple[str, ...], unsaid: Unsaid) -> tuple[HorizonSets, ...]:

@@ -55,7 +55,7 @@ class JudgedFamily:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstGroup:
-    """The volatility decile or session whose 90 % interval misses its coverage by most.
+    """The volatility decile or session whose 90 % interval misses by most, of those that miss by more than luck if any.
 
     Attributes:
         condition: "volatility_decile" or "session".
@@ -87,7 +87,7 @@ class CardEntry:
         effective_observations: independent rows that the mean loss difference is worth; None against itself.
         pit: uniformity of the PIT on rows that do not overlap, and by blocks.
         worst: the worst volatility decile and session.
-        regimes: Giacomini and White's test by regime.
+        regimes: Giacomini and White's test by regime; on a card holm_p is corrected over all its families and horizons.
         degradation: skill on rows it was fitted on against later ones.
     """
 
@@ -118,6 +118,11 @@ class CardEntry:
         """Return whether 90 % lies inside the band of the coverage seen."""
         return self.coverage_low <= 0.9 <= self.coverage_high
 
+    @property
+    def can_tell(self) -> bool:
+        """Return whether the origins are enough to see intervals that are far too wide, at 99 %."""
+        return coverage_band(1.0, self.score.n_independent, level=_BAND)[0] > 0.9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FamilyCard:
@@ -133,6 +138,14 @@ class FamilyCard:
     entries: tuple[CardEntry, ...]
     coverage: pl.DataFrame | None
     flags: tuple[str, ...]
+
+    @property
+    def groups_can_tell(self) -> bool:
+        """Return whether every decile and session has enough origins to see intervals that are far too wide."""
+        if self.coverage is None:
+            return False
+        fewest = self.coverage["n_independent"].to_numpy().min()
+        return coverage_band(1.0, int(fewest), level=_GROUP_BAND)[0] > 0.9
 
 
 class Unsaid:
@@ -248,7 +261,7 @@ def _entry(parts: _Parts, column: int, unsaid: Unsaid) -> CardEntry:
         else break_even_hit_rate(parts.round_trip_cost, moved),
         effective_observations=None if against is None else against.effective(unsaid),
         pit=None if parts.pits is None else parts.pits[column],
-        worst=() if parts.places is None else _worst(parts.places, score.horizon_bars),
+        worst=() if parts.places is None else worst_groups(parts.places, score.horizon_bars),
         regimes=None if against is None or parts.regimes is None else against.by_regime(parts.regimes, unsaid),
         degradation=None if parts.lost is None else parts.lost[column],
     )
@@ -325,18 +338,15 @@ def _skill(own: float, plain: float) -> float:
     return 1 - own / plain if plain > 0 else math.nan
 
 
-def _worst(places: pl.DataFrame, horizon: int) -> tuple[WorstGroup, ...]:
+def worst_groups(places: pl.DataFrame, horizon: int) -> tuple[WorstGroup, ...]:
+    """Return the worst volatility decile and session at a horizon, from a table of `conditional_coverage`."""
     here = places.filter(pl.col("horizon_bars") == horizon, pl.col("coverage_percent") == 90)
     found = []
     for condition in ("volatility_decile", "session"):
-        groups = here.filter(pl.col("condition") == condition)
-        row = groups.sort((pl.col("coverage") - 0.9).abs(), descending=True).row(0, named=True)
-        found.append(
-            WorstGroup(
-                **{name: row[name] for name in WorstGroup.__dataclass_fields__ if name != "off"},
-                off=not row["coverage_low"] <= 0.9 <= row["coverage_high"],
-            )
-        )
+        off = ~pl.lit(0.9).is_between("coverage_low", "coverage_high")
+        groups = here.filter(pl.col("condition") == condition).with_columns(off=off)
+        row = groups.sort("off", (pl.col("coverage") - 0.9).abs(), descending=True).row(0, named=True)
+        found.append(WorstGroup(**{name: row[name] for name in WorstGroup.__dataclass_fields__}))
     return tuple(found)
 
 

@@ -1,5 +1,6 @@
 """The verdict of a report card: one sentence on skill, calibration, direction and money that claims nothing unshown."""
 
+import math
 from collections.abc import Sequence
 
 from forexgpt_core.evaluation.card_entries import CardEntry, FamilyCard, bars_text
@@ -7,8 +8,8 @@ from forexgpt_core.evaluation.card_money import BacktestMoney, SearchMoney
 from forexgpt_core.evaluation.direction import DirectionScore
 from forexgpt_core.evaluation.report_card import SIGNIFICANT, HorizonScore, Leaderboard, holm
 
-SURE = 0.95  # probability from which a Sharpe ratio counts as shown
-_SPOKEN = {"random_walk": "the random walk", "ensemble": "the ensemble"}
+SURE = 0.95  # deflated Sharpe ratio, a probability, from which a strategy counts as better than luck
+_SPOKEN = {"random_walk": "the random walk's", "ensemble": "the ensemble's"}
 
 
 def verdict_sentence(
@@ -38,34 +39,36 @@ def _skill(where: str, board: Leaderboard) -> str:
         return f"Only the random walk was judged at {where}, or models equal to it"
     if not shown:
         best = max(tested, key=lambda s: s.skill)
-        return f"Nothing beats the random walk at {where} (best of {len(tested)}: {_place(best)}, not shown)"
+        return f"Nothing beats the random walk at {where} (best of {len(tested)}: {_place(best)})"
     best = max(shown, key=lambda s: s.skill)
-    doubt = ", which is more than FX credibly allows, so suspect a leak first" if board.warnings else ""
-    told = "" if len(tested) == 1 else f" in {len(shown)} of {len(tested)} comparisons"
-    return f"The random walk is beaten at {where}{told}, at best by {_place(best)}{doubt}"
+    doubt = ": more than FX credibly allows, suspect a leak first" if board.warnings else ""
+    told = "" if len(tested) == 1 else f"in {len(shown)} of {len(tested)} comparisons, "
+    return f"The random walk is beaten at {where} ({told}at best {_place(best)}{doubt})"
 
 
 def _place(score: HorizonScore) -> str:
-    return f"{score.family} at {bars_text(score.horizon_bars)} with skill {100 * score.skill:+.2f} %"
+    return f"{score.family} at {bars_text(score.horizon_bars)}, skill {100 * score.skill:+.2f} %"
 
 
 def _calibration(family: FamilyCard) -> str:
     inside = [100 * entry.score.coverage_90 for entry in family.entries]
     shares = f"{min(inside):.1f}" if len(inside) == 1 else f"{min(inside):.1f} to {max(inside):.1f}"
-    name = _SPOKEN.get(family.family, family.family)
+    held = f"{_SPOKEN.get(family.family, family.family)} 90 % intervals cover {shares} %"
     wrong = [entry for entry in family.entries if not entry.calibrated]
-    off = [group for entry in family.entries for group in entry.worst if group.off]
-    held = f"the 90 % intervals of {name} cover {shares} %"
     if wrong:
         worst = max(wrong, key=lambda entry: abs(entry.score.coverage_90 - 0.9))
         way = "too narrow" if worst.score.coverage_90 < 0.9 else "too wide"
         return f"{held}, {way} at {bars_text(worst.score.horizon_bars)}"
+    mute = [entry.score.horizon_bars for entry in family.entries if not entry.can_tell]
+    if len(mute) == len(family.entries):
+        return f"{held} of too few outcomes to tell"
+    off = [group for entry in family.entries for group in entry.worst if group.off]
     if off:
         group = max(off, key=lambda one: abs(one.coverage - 0.9))
         return f"{held} as they should, but {100 * group.coverage:.1f} % {group_text(group.condition, group.group)}"
-    if not any(entry.worst for entry in family.entries):
-        return f"{held} as they should on the whole"
-    return f"{held} as they should, in calm and storm"
+    if mute:
+        return f"{held} as they should (too few at {bars_text(min(mute))} to tell)"
+    return f"{held} as they should" + (", in calm and storm" if family.groups_can_tell else "")
 
 
 def group_text(condition: str, group: str) -> str:
@@ -87,11 +90,8 @@ def _direction(entries: Sequence[CardEntry]) -> str:
     adjusted = holm([one.p_value for one in called])
     p, best = min(zip(adjusted, called, strict=True), key=lambda pair: pair[0])
     told = "shown" if p < SIGNIFICANT and beyond_luck(best) else "not shown"
-    detectable = "" if best.detectable != best.detectable else f", detectable from {100 * best.detectable:.1f} %"
-    return (
-        f"direction is {told} ({100 * best.hit_rate:.1f} % right, {best.independent_calls:,} independent calls at"
-        f" {bars_text(best.horizon_bars)}{detectable})"
-    )
+    detectable = "" if math.isnan(best.detectable) else f", {100 * best.detectable:.1f} % detectable"
+    return f"direction is {told} ({100 * best.hit_rate:.1f} % right at {bars_text(best.horizon_bars)}{detectable})"
 
 
 def beyond_luck(called: DirectionScore) -> bool:
@@ -104,9 +104,12 @@ def beyond_luck(called: DirectionScore) -> bool:
 
 def _money(backtest: BacktestMoney | None, search: SearchMoney | None) -> str:
     if search is not None and search.deflated_sharpe is not None:
-        told = "holds" if search.deflated_sharpe >= SURE else "does not hold"
         trials = "1 trial" if search.trials_ever == 1 else f"{search.trials_ever:,} trials"
-        return f"the best strategy's deflated Sharpe of {search.deflated_sharpe:.2f} after {trials} {told}"
+        chance = f"after {trials} (probability {search.deflated_sharpe:.2f})"
+        if search.deflated_sharpe < SURE:
+            return f"no strategy is shown to beat luck {chance}"
+        doubt = search.pbo is not None and search.pbo >= 0.5  # the best of half the span is usually below the median
+        return f"the best strategy beats luck {chance}" + (", though the search overfits" if doubt else "")
     searched = "no strategy could be deflated" if search is not None else "no search was made"
     if backtest is not None and not backtest.trades:
         return f"the default strategy never trades, and {searched}"

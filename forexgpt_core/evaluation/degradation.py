@@ -90,8 +90,9 @@ def degradation(
 ) -> tuple[Degradation, ...]:
     """Compare skill on the rows a model was fitted on with skill on rows it never saw, per horizon.
 
-    Both skills get their block-bootstrap interval. The two stretches share no label, so the distances from estimate to
-    limit add as squares; unlike a bootstrap of the difference this keeps the width that few blocks need.
+    Both skills get their block-bootstrap interval. Where the two stretches share no label the distances from estimate
+    to limit add as squares; unlike a bootstrap of the difference this keeps the width that few blocks need. Rows that
+    one fold was fitted on and another was tested on move both skills alike, so the interval is wide.
 
     Args:
         in_sample: losses on the training rows.

@@ -77,9 +77,10 @@ def _draw_direction(axes: "Axes", names: Sequence[str], entries: Sequence[Entry]
             continue
         error = 196 * (called["standard_error"] or 0.0)
         axes.errorbar([100 * called["hit_rate"]], [place], xerr=[error], fmt="o", color=colour, capsize=2, markersize=5)
+        axes.plot([100 * called["by_chance"]], [place], "|", color=MUTED, markersize=11, markeredgewidth=2)
         if called["detectable"] is not None:
             axes.plot([100 * called["detectable"]], [place], "|", color=BAD, markersize=11, markeredgewidth=2)
-    _finish(axes, "Right signs, % (red: smallest hit rate these calls could show)")
+    _finish(axes, "Right signs, % (grey: by chance; red: smallest rate these calls could show)")
 
 
 def _draw_coverage(axes: "Axes", names: Sequence[str], entries: Sequence[Entry], colours: Mapping[int, str]) -> None:
