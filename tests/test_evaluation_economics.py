@@ -18,7 +18,6 @@ from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.economics import (
     break_even_hit_rate,
-    calls_for_hit_rate,
     independent_observations,
     rows_for_effect,
     trade_economics,
@@ -126,17 +125,9 @@ def test_dependence_never_adds_observations(seed: int, overlap: int, scale: floa
     assert independent_observations(3 + scale * x, overlap).effective == pytest.approx(found.effective, rel=1e-3)
 
 
-@pytest.mark.parametrize(("hit_rate", "calls"), [(0.51, 15_456), (0.52, 3_863), (0.55, 617)])
-def test_the_published_sample_sizes(hit_rate: float, calls: int) -> None:
-    assert calls_for_hit_rate(hit_rate) == pytest.approx(calls, abs=1)
-
-
 def test_sample_sizes_have_the_power_they_promise() -> None:
-    from scipy.stats import binom, norm
+    from scipy.stats import norm
 
-    calls = calls_for_hit_rate(0.55)
-    least = 0.5 * calls + norm.ppf(0.95) * math.sqrt(calls) / 2
-    assert binom.sf(math.floor(least), calls, 0.55) == pytest.approx(0.8, abs=0.02)
     rows = rows_for_effect(0.1)
     means = np.random.default_rng(0).normal(0.1, 1, (4000, rows)).mean(axis=1)
     assert np.mean(means * math.sqrt(rows) > norm.ppf(0.95)) == pytest.approx(0.8, abs=0.02)
@@ -169,8 +160,6 @@ def test_bad_input_is_refused_by_name() -> None:
         turnover_of_positions(np.array([np.inf]), 260)
     with pytest.raises(BadInput, match="periods_per_year"):
         turnover_of_positions(np.array([1.0]), 0)
-    with pytest.raises(BadInput, match="hit_rate"):
-        calls_for_hit_rate(0.5)
     with pytest.raises(BadInput, match="effect"):
         rows_for_effect(0.0)
     with pytest.raises(BadInput, match="rows_per_observation"):

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from forexgpt_core.domain.clock import Timeframe, slot, slot_open
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.direction import direction_scores
 from forexgpt_core.evaluation.pairing import UnpairedReturns, UnsortedOrigins
+from forexgpt_core.evaluation.point_errors import ConstantReturns, r2_out_of_sample
 from forexgpt_core.evaluation.report_card import (
     DifferentOrigins,
     HorizonScore,
@@ -21,6 +23,7 @@ from forexgpt_core.evaluation.report_card import (
     rank,
     score_family,
 )
+from forexgpt_core.evaluation.significance import ConstantLossDifference
 from forexgpt_core.reporting.evaluation import (
     leaderboard_markdown,
     reliability_and_pit_picture,
@@ -36,7 +39,7 @@ PNG = b"\x89PNG"
 def market(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (n, H) returns of a walk and the volatility each bar had."""
     rng = np.random.default_rng(seed)
-    volatility = 1e-3 * np.exp(0.5 * np.sin(np.arange(ROWS + HORIZONS[-1]) / 150))
+    volatility = 1e-3 * np.exp(0.5 * np.sin(np.arange(ROWS + HORIZONS[-1]) / 20))  # storms enough to be sure of
     price = np.concatenate([[0.0], np.cumsum(rng.normal(size=volatility.size) * volatility)])
     returns = np.stack([price[h : h + ROWS] - price[:ROWS] for h in HORIZONS], axis=1)
     return returns, volatility[:ROWS]
@@ -181,6 +184,27 @@ def board_of(seed: int) -> tuple[list[HorizonScore], list[ForecastBatch], np.nda
     returns, volatility = market(seed)
     families = [forecasts("random_walk", 1e-3), forecasts("volatility", volatility, 1e-4)]
     return [s for f in families for s in score_family(f, returns, families[0], seed=1)], families, returns
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_forecasts_that_are_no_numbers_are_refused_by_name_before_they_are_judged(wrong: float) -> None:
+    good = forecasts("linear", 1e-3)
+    quantiles = good.quantiles.copy()
+    quantiles[5, 1, 3] = wrong
+    with pytest.raises(BadInput, match="linear forecast for EURUSD holds values that are not finite"):
+        replace(good, quantiles=quantiles)
+    with pytest.raises(BadInput, match="linear forecast for EURUSD has crossing quantiles"):
+        replace(good, quantiles=good.quantiles[..., ::-1])
+
+
+def test_a_market_that_stands_still_is_judged_without_a_claim_and_said_so() -> None:
+    still = np.zeros((ROWS, len(HORIZONS)))
+    walk, wide = forecasts("random_walk", 1e-3), forecasts("linear", 1.1e-3, 1e-5)
+    with pytest.raises(ConstantLossDifference, match="differ by exactly"):
+        score_family(wide, still, walk, seed=1)
+    with pytest.raises(ConstantReturns, match=r"all 2000 returns over 1 bars are 0"):
+        r2_out_of_sample(wide, still)
+    assert {one.missing for one in direction_scores(wide, still)} == {"no bar moved"}
 
 
 def test_pictures_are_png_and_pages_carry_verdict_and_pictures() -> None:

@@ -31,6 +31,7 @@ from forexgpt_core.evaluation.card_verdict import verdict_sentence
 from forexgpt_core.evaluation.pairing import UnpairedReturns, origin_slots, overlapping_rows, require_paired
 from forexgpt_core.evaluation.report_card import HorizonScore, Leaderboard, TooFewForecasts, holm, rank
 from forexgpt_core.evaluation.scores import crps
+from forexgpt_core.evaluation.significance import ConstantLossDifference
 
 Floats = NDArray[np.float64]
 
@@ -174,7 +175,8 @@ _FACTS = ("symbol", "timeframe", "reference", "verdict", "told", "first_utc", "l
 def report_card(inputs: CardInputs) -> ReportCard:
     """Return the report card of a pair.
 
-    A family with too few forecasts is named in `unsaid` and the others are judged.
+    A family with too few forecasts, or whose losses differ from the reference's by the same in every row, is named in
+    `unsaid`, and the others are judged.
 
     Raises:
         UnsortedOrigins: origins of a family repeat or go back in time.
@@ -189,7 +191,7 @@ def report_card(inputs: CardInputs) -> ReportCard:
             unsaid.say(f"regimes of {name}", "no regime is known at its origins")
         try:
             cards[name] = family_card(judged, labels, inputs.round_trip_cost, unsaid, seed=inputs.seed)
-        except TooFewForecasts as refused:
+        except (TooFewForecasts, ConstantLossDifference) as refused:
             unsaid.say(name, refused)
     cards = _corrected(cards)
     scores = [entry.score for card in cards.values() for entry in card.entries]

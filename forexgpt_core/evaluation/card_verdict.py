@@ -41,9 +41,9 @@ def _skill(where: str, board: Leaderboard) -> str:
         best = max(tested, key=lambda s: s.skill)
         return f"Nothing beats the random walk at {where} (best of {len(tested)}: {_place(best)})"
     best = max(shown, key=lambda s: s.skill)
-    doubt = ": more than FX credibly allows, suspect a leak first" if board.warnings else ""
-    told = "" if len(tested) == 1 else f"in {len(shown)} of {len(tested)} comparisons, "
-    return f"The random walk is beaten at {where} ({told}at best {_place(best)}{doubt})"
+    doubt = ": suspect a leak first" if board.warnings else ""
+    told = "" if len(tested) == 1 else f"{len(shown)} of {len(tested)} comparisons, best "
+    return f"The random walk is beaten at {where} ({told}{_place(best)}{doubt})"
 
 
 def _place(score: HorizonScore) -> str:

@@ -150,20 +150,6 @@ def independent_observations(x: Floats, overlap_rows: int) -> IndependentObserva
     return IndependentObservations(rows=values.size, nonoverlapping=apart, effective=min(worth, float(apart)))
 
 
-def calls_for_hit_rate(hit_rate: float, *, power: float = 0.8, level: float = 0.05) -> int:
-    """Return how many independent calls it takes to show that a hit rate above one half is no luck, one-sided.
-
-    >>> calls_for_hit_rate(0.55)
-    617
-
-    Source: normal approximation with both variances; Fleiss, Levin and Paik (2003), section 2.5.
-    """
-    if not 0.5 < hit_rate < 1:
-        raise BadInput(f"hit_rate must lie in (0.5, 1), was {hit_rate}; no number of calls shows what is absent")
-    alpha, beta = _quantiles(power, level)
-    return math.ceil(((alpha / 2 + beta * math.sqrt(hit_rate * (1 - hit_rate))) / (hit_rate - 0.5)) ** 2)
-
-
 def rows_for_effect(
     effect: float, *, rows_per_observation: float = 1.0, power: float = 0.8, level: float = 0.05
 ) -> int:

@@ -80,7 +80,7 @@ def _draw_direction(axes: "Axes", names: Sequence[str], entries: Sequence[Entry]
         axes.plot([100 * called["by_chance"]], [place], "|", color=MUTED, markersize=11, markeredgewidth=2)
         if called["detectable"] is not None:
             axes.plot([100 * called["detectable"]], [place], "|", color=BAD, markersize=11, markeredgewidth=2)
-    _finish(axes, "Right signs, % (grey: by chance; red: smallest rate these calls could show)")
+    _finish(axes, "Right signs, % (grey: by chance; red: detectable from)")
 
 
 def _draw_coverage(axes: "Axes", names: Sequence[str], entries: Sequence[Entry], colours: Mapping[int, str]) -> None:
@@ -152,7 +152,7 @@ def _write_money(axes: "Axes", document: Document) -> None:
         ]
     if one := document["search"]:
         lines += [
-            f"Search: best deflated Sharpe {_figure(one['deflated_sharpe'], '.2f')} after"
+            f"Search: best deflated Sharpe (a probability) {_figure(one['deflated_sharpe'], '.2f')} after"
             f" {one['trials_ever']:,} trials",
             f"probability of overfitting {_figure(one['pbo'], '.2f')}, {one['fall_apart']} of {one['members']} members"
             " fall apart",
