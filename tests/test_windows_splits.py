@@ -137,6 +137,16 @@ def test_an_embargo_keeps_so_many_market_bars_between_a_label_and_the_next_part(
     assert purge(earlier, later).rows.tolist() == purge(earlier, later, embargo_bars=0).rows.tolist()
 
 
+@pytest.mark.parametrize("embargo", [1_000, 320_000, 10**6, 10**30])
+def test_an_embargo_longer_than_the_history_or_the_calendar_leaves_nothing(embargo: int) -> None:
+    windows = usable(arrays_of(700, (24,)), matured=True)
+    earlier, later = windows.take(np.arange(300)), windows.take(np.arange(300, 500))
+    assert len(purge(earlier, later, embargo_bars=embargo)) == 0
+    assert len(purge_around(windows, later, embargo_bars=embargo)) == 0
+    with pytest.raises(NotReady, match=f"leaves 0 for train.* or shorten the embargo of {embargo} bars"):
+        deployment_parts(windows, embargo_bars=embargo)
+
+
 def test_an_embargo_in_bars_skips_the_weekend() -> None:
     arrays = arrays_of(400, (1,))
     sunday = int(np.flatnonzero(np.diff(arrays.ts_utc) > np.timedelta64(1, "h"))[0]) + 1

@@ -154,9 +154,15 @@ def purged_parts(windows: Windows, ends: tuple[int, int, int, int], embargo_bars
 
 
 def _bars_before(windows: Windows, row: int, bars: int) -> Times:
-    """Return the close of the bar that stands `bars` FX-week bars before a row's own; shape (1,)."""
+    """Return the close of the bar that stands `bars` FX-week bars before a row's own; shape (1,).
+
+    Where the calendar begins later than that it is the calendar's first bar, before which no label is known.
+    """
     timeframe, own = windows.arrays.timeframe, windows.arrays.ts_utc[row : row + 1]
-    return bar_close(slot_open(slot(own, timeframe) - bars, timeframe) if bars else own, timeframe)
+    if not bars:
+        return bar_close(own, timeframe)
+    number = slot(own, timeframe)
+    return bar_close(slot_open(number - min(bars, int(number[0])), timeframe), timeframe)
 
 
 def _later_bars(rows: Windows, label_end_utc: Times, bars: int) -> NDArray[np.bool_]:
@@ -166,7 +172,7 @@ def _later_bars(rows: Windows, label_end_utc: Times, bars: int) -> NDArray[np.bo
     if bars == 0:
         return np.asarray(known)
     last = slot(np.subtract(label_end_utc, np.timedelta64(1, "us")), arrays.timeframe)
-    return np.asarray(known & (slot(arrays.ts_utc[rows.rows], arrays.timeframe) >= last + bars))
+    return np.asarray(known & (slot(arrays.ts_utc[rows.rows], arrays.timeframe) - last >= bars))
 
 
 def _require_embargo(embargo_bars: int) -> None:
