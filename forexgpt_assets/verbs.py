@@ -141,6 +141,8 @@ def _register_models(app: typer.Typer) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         """Forecast from the newest closed bar with the newest ensemble."""
+        if unit and not horizons:
+            raise BadInput(f"--unit {unit} says what --horizons count: give them too, such as --horizons 60,240")
         rows = readings.forecast_rows(Platform.prepared(), symbol, horizons=_whole(horizons), unit=unit)
         print_json(rows) if as_json else print_table(rows)
 

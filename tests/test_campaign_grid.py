@@ -140,8 +140,9 @@ def test_names_are_written_one_way_and_settings_cannot_change_from_outside() -> 
         ({"parameters": {"linear": {"caution": [float("inf")]}}}, "must be a finite number, was inf"),
         ({"familys": ["linear"]}, "unknown setting 'familys'; did you mean 'families'"),
         ({"walk_forward": {"folds": 1}}, "walk_forward.folds must lie in 2 to 100, was 1"),
-        ({"seed": -1}, "seed must be 0 or more"),
-        ({"most_members": 6000}, "most_members lie in 1 to 5000"),
+        ({"seed": -1}, "seed must lie in 0 to 2147483647"),
+        ({"seed": 2**32}, "seed must lie in 0 to 2147483647"),
+        ({"most_members": 6000}, "most_members in 1 to 5000"),
         ({"horizons": [[n] for n in range(1, 150)]}, "has 298 members, more than most_members 200: name fewer values"),
     ],
 )
@@ -171,3 +172,18 @@ def test_options_that_a_family_does_not_take_are_refused_before_anything_is_fitt
 ) -> None:
     with pytest.raises(BadInput, match=text):
         replace(SMALL, parameters={"linear": grid}).require_buildable()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text"),
+    [
+        ({"indicators": {"rsj": {}}}, "the campaign's recipe: unknown indicator 'rsj'; did you mean 'rsi'"),
+        ({"indicator": {}}, "the campaign's recipe: unknown recipe setting 'indicator'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_built_is_refused_before_the_campaign_takes_its_name(
+    recipe: dict[str, object], text: str
+) -> None:
+    with pytest.raises(BadInput, match=text):
+        replace(SMALL, recipe=recipe).require_buildable()
+    replace(SMALL, recipe={"indicators": {"rsi": ["H1"]}}).require_buildable()

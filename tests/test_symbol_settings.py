@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forexgpt_core.deployment.symbol_settings import DriftSettings, Source, SymbolSettings, default_settings
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import INSTRUMENTS
+from forexgpt_core.ensemble.regimes import RegimeSettings
 from forexgpt_core.errors import BadInput, ForexGPTError, UnknownName
 from forexgpt_core.strategy.event_guard import EventGuard
 
@@ -27,7 +28,7 @@ VALUES = st.one_of(
     spread=st.floats(0, 50),
     cash=st.floats(1e-3, 1e12),
     path=st.one_of(st.none(), TEXTS.filter(bool)),
-    seed=st.integers(0, 2**40),
+    seed=st.integers(0, 2**31 - 1),
 )
 def test_yaml_and_documents_come_back_exactly(
     symbol: str,
@@ -60,6 +61,16 @@ def test_what_yaml_leaves_out_has_its_default() -> None:
     assert default_settings("USDJPY").source["kind"] == "none"
     nested = SymbolSettings.from_yaml("symbol: EURUSD\ncosts: {spread_pips: 2}\n")
     assert nested.costs == Costs(spread_pips=2.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("null", None), ("{}", RegimeSettings()), ("{trend_bars: 60}", RegimeSettings(trend_bars=60))],
+)
+def test_regimes_are_off_or_have_settings_of_their_own(written: str, meant: RegimeSettings | None) -> None:
+    settings = SymbolSettings.from_yaml(f"symbol: EURUSD\nensemble: {{method: boa, regimes: {written}}}\n")
+    assert (settings.ensemble.method, settings.ensemble.regimes) == ("boa", meant)
+    assert SymbolSettings.from_yaml(settings.to_yaml()) == settings
 
 
 def test_a_day_may_be_written_without_quotes() -> None:
@@ -115,6 +126,19 @@ def test_money_of_yen_pairs_is_in_yen() -> None:
         ("symbol: EURUSD\nsource: {kind: files}", "unknown source.kind 'files'; did you mean 'file'?"),
         ("symbol: EURUSD\nsource: {start: 2018-13}", "source.start must be a day such as 2018-01-31, was '2018-13'"),
         ("symbol: EURUSD\nhold_back_bars: -1", "hold_back_bars and seed must be 0 or more"),
+        ("symbol: EURUSD\nseed: 4294967296", "seed up to 2147483647"),
+        ("symbol: EURUSD\nwalk_forward: {fold: 3}", "unknown setting 'walk_forward.fold'; did you mean 'folds'?"),
+        ("symbol: EURUSD\nwalk_forward: {folds: 2.5}", "'walk_forward.folds' must be a whole number, was 2.5"),
+        ("symbol: EURUSD\nwalk_forward: {kind: both}", "walk_forward.kind must be one of expanding, rolling"),
+        ("symbol: EURUSD\nwalk_forward: null", "'walk_forward' must be a mapping of settings, was None"),
+        ("symbol: EURUSD\ncalibration: {method: exact}", "calibration.method must be one of"),
+        ("symbol: EURUSD\ncalibration: {adaptive: 1}", "'calibration.adaptive' must be true or false, was 1"),
+        ("symbol: EURUSD\nensemble: {mode: best}", "mode must be one of weighted, mean, median, voting, was 'best'"),
+        ("symbol: EURUSD\nensemble: {method: best}", "method must be one of equal, inverse_crps, ewa, boa, was 'best'"),
+        ("symbol: EURUSD\nensemble: {least_weight: 1}", "least_weight must lie in [0, 1), was 1"),
+        ("symbol: EURUSD\nensemble: {regimes: true}", "'ensemble.regimes' must be a mapping of settings, was True"),
+        ("symbol: EURUSD\nensemble: {regimes: {trend: 3}}", "unknown setting 'ensemble.regimes.trend'"),
+        ("symbol: EURUSD\nensemble: {regimes: {least_bars: 3}}", "least_bars must be at least 30, was 3"),
         ("symbol: EURUSD\ndrift: {drifted_share: 0}", "drift.drifted_share"),
         ("symbol: EURUSD\nguard: {event_minutes_before: -1}", "guard.event_minutes_before must lie in 0 to 1440"),
         ("symbol: EURUSD\nguard: {event_minutes_after: 1.5}", "'guard.event_minutes_after' must be a whole number"),

@@ -18,6 +18,7 @@ from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.models.catalogue import FAMILIES
+from forexgpt_core.models.forecaster import MOST_SEED
 from forexgpt_core.optimisation.pareto import ParetoSettings
 from forexgpt_core.strategy.event_guard import EventGuard
 
@@ -147,8 +148,8 @@ class SymbolSettings:
         for name, options in self.family_options.items():
             if not isinstance(options, Mapping):
                 raise BadInput(f"'family_options.{name}' must be a mapping of options")
-        if self.hold_back_bars < 0 or self.seed < 0 or not self.cash > 0:
-            raise BadInput("hold_back_bars and seed must be 0 or more and cash above 0")
+        if self.hold_back_bars < 0 or not 0 <= self.seed <= MOST_SEED or not self.cash > 0:
+            raise BadInput(f"hold_back_bars and seed must be 0 or more, seed up to {MOST_SEED}, and cash above 0")
         for name in ("family_options", "recipe"):  # copied, so nobody changes frozen settings from outside
             object.__setattr__(self, name, plain(getattr(self, name), name))
         if self.recipe:  # the usual one is lawful, and checking one imports the indicators

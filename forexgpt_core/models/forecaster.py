@@ -8,13 +8,15 @@ from typing import Protocol, Self
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.features.windows import Windows
 
+MOST_SEED = 2**31 - 1  # scikit-learn takes 32 bits, and families add small numbers to it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRun:
     """What a training run hands to a family.
 
     Attributes:
-        seed: of every random draw; the same seed gives the same model on the same machine.
+        seed: of every random draw, 0 to MOST_SEED; the same seed gives the same model on the same machine.
         folder: working folder for checkpoints.
         progress: called with (share done, message).
         should_stop: asked between steps; when True the family stops and keeps what it has.

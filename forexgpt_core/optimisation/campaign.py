@@ -11,10 +11,12 @@ from functools import cached_property
 
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.instruments import instrument
-from forexgpt_core.errors import BadInput, UnknownName
+from forexgpt_core.errors import BadInput, ForexGPTError, UnknownName
 from forexgpt_core.evaluation.cross_validation import REFERENCE
 from forexgpt_core.evaluation.walk_forward import Candidate, WalkForwardSettings
+from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.models.catalogue import FAMILIES, new_forecaster
+from forexgpt_core.models.forecaster import MOST_SEED
 
 MOST_MEMBERS = 5_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -117,9 +119,9 @@ class Campaign:
         for family in self.families:
             if family not in FAMILIES:
                 raise UnknownName(f"unknown model family '{family}'; known: {', '.join(FAMILIES)}")
-        if self.seed < 0 or not 1 <= self.most_members <= MOST_MEMBERS:
+        if not (0 <= self.seed <= MOST_SEED and 1 <= self.most_members <= MOST_MEMBERS):
             raise BadInput(
-                f"seed must be 0 or more and most_members lie in 1 to {MOST_MEMBERS}, were {self.seed} and"
+                f"seed must lie in 0 to {MOST_SEED} and most_members in 1 to {MOST_MEMBERS}, were {self.seed} and"
                 f" {self.most_members}"
             )
         if self.size > self.most_members:
@@ -164,11 +166,16 @@ class Campaign:
         )
 
     def require_buildable(self) -> None:
-        """Refuse options that a family does not have or does not take; imports the families named.
+        """Refuse options that a family does not have or does not take, and an unlawful recipe; imports what is named.
 
         Raises:
-            BadInput: it does not; the text names the family.
+            BadInput: one of them is there; the text names the family or the setting of the recipe.
         """
+        if self.recipe:
+            try:
+                Recipe.from_document(self.recipe)
+            except ForexGPTError as error:
+                raise BadInput(f"the campaign's recipe: {error}") from None
         for family, options in self._configurations():
             try:
                 new_forecaster(family, options)
