@@ -11,6 +11,8 @@ def reason(event: dg.DagsterEvent) -> str:
     if failure is not None and failure.description:
         return f"{step}: {failure.description}"
     error = getattr(data, "error", None)
+    if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        return f"{step}: interrupted; what was finished is kept, so run it again to go on"
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause  # what stands behind the first error of our own is its cause, and says less
     text = error.message.strip() if error is not None else event.message or "failed"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,22 @@ def test_what_another_campaign_fitted_is_not_fitted_again(platform: Platform, fi
     assert fitted == ["linear 0", "linear 1"]
     before = stored(platform, platform.campaigns.load("spring"))
     assert before, "what one campaign cleans up is its own"
+
+
+def test_folds_that_another_campaign_fitted_on_newer_data_replace_those_of_a_finished_member(
+    platform: Platform, fitted: list[str]
+) -> None:
+    small = replace(CAMPAIGN, families=("random_walk",), parameters={})
+    run(platform, small)
+    before = platform.campaigns.load("spring").members[0]
+    platform.lake.merge_candles("EURUSD", H1, candles(datetime(2018, 5, 1, tzinfo=UTC), seed=5))
+    run(platform, replace(small, name="summer"))
+    fitted.clear()
+    assert run(platform, small).success
+    assert fitted == [], "the other campaign fitted the very same folds"
+    after, other = (platform.campaigns.load(name).members[0] for name in ("spring", "summer"))
+    assert (after.fold_keys, after.rows, after.scores) == (other.fold_keys, other.rows, other.scores)
+    assert not set(after.fold_keys) & set(before.fold_keys)
 
 
 @pytest.mark.parametrize("after", [1, FOLDS - 1])
@@ -345,6 +362,34 @@ def test_the_command_runs_a_campaign_and_shows_it(
     assert "another campaign was recorded as 'spring'" in refused
     for verb in ("run", "status", "list"):
         assert "Example: forexgpt campaign" in forexgpt(capsys, "campaign", verb, "--help")
+
+
+def test_a_campaign_that_is_interrupted_or_cannot_write_says_so_in_one_line(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> pl.DataFrame:
+        raise dg.DagsterExecutionInterruptedError  # what Dagster makes of Ctrl-C
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))
+    monkeypatch.setattr(Platform, "prepare", lambda _: None)
+    file = tmp_path / "spring.json"
+    file.write_text(json.dumps(CAMPAIGN.to_document()))
+    with monkeypatch.context() as stopping:
+        stopping.setattr(campaign_run, "run_fold", interrupted)
+        (told,) = [
+            line for line in forexgpt(capsys, "campaign", "run", str(file), code=1).splitlines() if "run_" in line
+        ]
+    assert told.endswith("]: interrupted; what was finished is kept, so run it again to go on")
+    assert platform.campaigns.load("spring").state == "running"
+    platform.settings.work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(platform.settings.work)
+    platform.settings.work.write_text("a file where a folder belongs, as good as a full disk")
+    (told,) = [line for line in forexgpt(capsys, "campaign", "run", str(file), code=1).splitlines() if "failed" in line]
+    assert "4 of 4 members failed: EURUSD H1 [1, 4] random_walk: unexpected NotADirectoryError" in told
+    assert str(platform.settings.work) in told
+    platform.settings.work.unlink()
+    assert forexgpt(capsys, "campaign", "run", str(file))
+    assert platform.campaigns.load("spring").counts()["completed"] == 4
 
 
 @pytest.mark.slow

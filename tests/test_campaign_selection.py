@@ -168,6 +168,7 @@ def test_a_regime_that_is_hardly_met_is_left_out() -> None:
 def test_nothing_to_choose_from_is_no_error() -> None:
     chosen = select([])
     assert (chosen.cells, chosen.cleaned_up, chosen.kept_for) == ((), (), {})
+    assert chosen.verdict.startswith("Nothing was judged: no member was completed beside its random walk")
 
 
 @pytest.mark.parametrize(

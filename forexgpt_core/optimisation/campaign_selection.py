@@ -233,6 +233,8 @@ def _verdict(cells: Sequence[Cell], kept_for: Mapping[str, object], references: 
     shown = {cell.member for cell in cells if cell.best and cell.holm_p < SIGNIFICANT}
     compared = sum(_is_tested(cell) for cell in cells)
     kept = f"{len(others)} of {members - len(references)} models are best in at least one regime"
+    if not cells:
+        return "Nothing was judged: no member was completed beside its random walk with enough forecasts in a regime."
     if not compared:
         return "Only the random walk, or models equal to it, were judged, so nothing can be shown."
     if not others:
