@@ -55,7 +55,7 @@ def card_inputs(platform: Platform, symbol: str) -> CardInputs:
         regimes=_regimes(bars, settings.ensemble.regimes, kept, missing),
         round_trip_cost=costed.costs.round_trip_return(settings.symbol, float(cast("float", bars["close"].mean()))),
         tested=None if pool is None else _tested(platform, settings, pool, missing),
-        paths=_cross_validated(platform, settings),
+        paths=_cross_validated(platform, settings, evaluated, missing),
         beside=_beside(platform, settings, pool, tuple(kept)),
         absent=tuple(family for family in settings.families if family not in kept),
         missing=missing,
@@ -220,7 +220,13 @@ def _tested(platform: Platform, settings: SymbolSettings, bundle_hash: str, miss
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
     rows = platform.scores.latest(symbol, settings.timeframe, "backtest")
     stats = next((row for row in rows if row["bundle_hash"] == bundle_hash), None)
-    if stats is None:
+    deployed = settings.ensemble.mode
+    if stats is not None and stats.get("mode") not in (None, deployed):
+        missing.append(
+            f"backtest: the newest traded the mode '{stats['mode']}', not '{deployed}': materialize backtest"
+        )
+        stats = None
+    elif stats is None:
         missing.append(
             f"backtest: {'none is' if not rows else 'the newest is not'} of this ensemble: materialize backtest"
         )
@@ -238,13 +244,23 @@ def _tested(platform: Platform, settings: SymbolSettings, bundle_hash: str, miss
         equity = platform.lake.read("backtest_equity", symbol, timeframe)
         ends, _ = day_ends(equity["ts_utc"].to_numpy().astype("datetime64[us]"))
         returns = day_returns(equity["equity"].to_numpy(), float(stats["cash"]), ends)
-    trials = platform.studies.trial_registry(symbol, settings.timeframe)
+    trials = evidence.trials_ever(platform, settings)
     return StrategyRecord(stats=stats, period_returns=returns, trials=trials, search=search)
 
 
-def _cross_validated(platform: Platform, settings: SymbolSettings) -> pl.DataFrame | None:
+def _cross_validated(
+    platform: Platform, settings: SymbolSettings, data_version: str, missing: list[str]
+) -> pl.DataFrame | None:
+    """Return the newest backtest paths where they stand on the current data; those of other data are named."""
     key = ("cross_validation", settings.symbol, Timeframe.parse(settings.timeframe))
-    return platform.lake.read(*key) if platform.lake.exists(*key) else None
+    if not platform.lake.exists(*key):
+        return None
+    paths = platform.lake.read(*key)
+    stood = paths["data_version"][0] if "data_version" in paths.columns else "of an earlier release"
+    if stood == data_version:
+        return paths
+    missing.append(f"cross-validation: it stands on data {stood}, the families on {data_version}: ask for it again")
+    return None
 
 
 def _beside(

@@ -22,6 +22,7 @@ from forexgpt_core.domain.forecast_table import from_table, joined
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch
 from forexgpt_core.ensemble.regimes import REGIMES, UNKNOWN
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.evaluation.overfitting import TrialRegistry
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.windows import MarketArrays, Windows, usable
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
@@ -296,14 +297,18 @@ def record_regimes(platform: Platform, settings: SymbolSettings, bundle_hash: st
     platform.regimes.record(settings.symbol, settings.timeframe, bundle_hash, [newest])
 
 
-def judge_search(platform: Platform, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
-    """Return what a search is worth after everything that was ever tried on the pair, itself included.
+def trials_ever(platform: Platform, settings: SymbolSettings) -> TrialRegistry:
+    """Return every strategy that was ever tried on a pair, and with them the models that campaigns validated on it.
 
-    What campaigns validated counts as well: the forecasts traded here are of a model that was chosen among those.
+    Those count as well: the forecasts traded here are of a model that was chosen among them.
     """
     registry = platform.studies.trial_registry(settings.symbol, settings.timeframe)
-    validated = platform.campaigns.trials(settings.symbol)
-    return judge(result, replace(registry, unrecorded=registry.unrecorded + validated))
+    return replace(registry, unrecorded=registry.unrecorded + platform.campaigns.trials(settings.symbol))
+
+
+def judge_search(platform: Platform, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
+    """Return what a search is worth after everything that was ever tried on the pair, itself included."""
+    return judge(result, trials_ever(platform, settings))
 
 
 def record_search(

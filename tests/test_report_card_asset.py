@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -16,9 +17,11 @@ import pytest
 
 from forexgpt_assets.runs import add_symbol, materialize, session
 from forexgpt_core import cards, evidence
+from forexgpt_core.adapters.database.campaigns import CampaignRepository
+from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.cli.main import main
 from forexgpt_core.composition import ENSEMBLE, Platform
-from forexgpt_core.deployment.symbol_settings import default_settings
+from forexgpt_core.deployment.symbol_settings import Source, default_settings
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.errors import NotReady
 from forexgpt_core.evaluation.card import report_card
@@ -178,6 +181,8 @@ def test_money_is_that_of_the_backtest_and_of_the_search(
     (row,) = platform.scores.latest(PAIR, "H1", "backtest")
     for name in ("return_pct", "sharpe", "trades", "cost_pips", "break_even_pips", "turnover_per_year"):
         assert card["backtest"][name] == row[name]
+    assert row["mode"] is None, "that of the deployed forecasts"
+    assert len(row["config"]) == 12
     net = row["return_pct"] / 100 * row["cash"]
     assert math.copysign(1, row["break_even_pips"] - row["cost_pips"]) == math.copysign(1, net)
     study = platform.studies.newest(PAIR, "H1")
@@ -186,6 +191,60 @@ def test_money_is_that_of_the_backtest_and_of_the_search(
     assert card["search"]["trials_ever"] == told["trials_ever"]
     known = [m["deflated_sharpe"] for m in told["members"].values() if m["deflated_sharpe"] is not None]
     assert card["search"]["deflated_sharpe"] == (max(known) if known else None)
+
+
+def test_a_backtest_of_another_mode_is_named_and_left_out(
+    home: tuple[Platform, dg.DagsterInstance], late: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, _ = home
+    settings = platform.pair(PAIR)
+    newest = platform.version(settings, ENSEMBLE, ENSEMBLE)
+    (row,) = platform.scores.latest(PAIR, "H1", "backtest")
+    for mode, shown in ((None, True), ("weighted", True), ("median", False)):
+        monkeypatch.setattr(ScoresRepository, "latest", lambda *_, mode=mode: [{**row, "mode": mode}])
+        missing: list[str] = []
+        tested = cards._tested(platform, settings, newest.bundle_hash, missing)
+        assert (tested.stats is not None) is shown
+        assert shown or missing == [
+            "backtest: the newest traded the mode 'median', not 'weighted': materialize backtest"
+        ]
+
+
+def test_models_that_campaigns_validated_are_trials_of_the_backtest_too(
+    home: tuple[Platform, dg.DagsterInstance], late: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, _ = home
+    before = cards.card_inputs(platform, PAIR)
+    monkeypatch.setattr(CampaignRepository, "trials", lambda _, symbol: {PAIR: 500}[symbol])
+    after = cards.card_inputs(platform, PAIR)
+    assert before.tested is not None
+    assert after.tested is not None
+    assert after.tested.trials.count == before.tested.trials.count + 500
+    plain, deflated = (report_card(inputs).backtest for inputs in (before, after))
+    assert plain is not None
+    assert deflated is not None
+    assert plain.deflated_sharpe is not None
+    assert deflated.deflated_sharpe is not None
+    assert deflated.deflated_sharpe < plain.deflated_sharpe
+
+
+def test_paths_of_other_data_are_named_and_left_out() -> None:
+    settings = replace(default_settings(PAIR), source=Source(kind="none"))
+    rows = pl.DataFrame({"family": ["linear"], "path": [0], "horizon_bars": [1], "skill": [0.1]})
+
+    def told(data_version: str | None) -> tuple[pl.DataFrame | None, list[str]]:
+        stored = rows if data_version is None else rows.with_columns(data_version=pl.lit(data_version))
+        lake, missing = SimpleNamespace(exists=lambda *_: True, read=lambda *_: stored), list[str]()
+        platform: Any = SimpleNamespace(lake=lake)
+        return cards._cross_validated(platform, settings, "c0.f0", missing), missing
+
+    for version, named in (("c9.f9", "c9.f9"), (None, "of an earlier release")):
+        assert told(version) == (
+            None, [f"cross-validation: it stands on data {named}, the families on c0.f0: ask for it again"]
+        )  # fmt: skip
+    paths, missing = told("c0.f0")
+    assert paths is not None
+    assert missing == []
 
 
 def test_strategies_of_another_ensemble_are_named_and_left_out(

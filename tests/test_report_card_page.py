@@ -306,7 +306,7 @@ def test_a_search_without_trades_and_a_backtest_without_trades_are_no_zeros() ->
     assert "break-even cost and turnover: the backtest made no trade" in said
     assert "Sharpe ratio of the backtest: all 30 returns are 0" in said
     assert "probability of backtest overfitting: the search had too few trials" in said
-    assert card.verdict.endswith("and the default strategy never trades, and no strategy could be deflated.")
+    assert card.verdict.endswith("and the backtested strategy never trades, and no strategy could be deflated.")
     traded = replace(card.backtest, trades=3, return_pct=-0.2, probabilistic_sharpe=0.4)
     told = verdict_sentence("EURUSD H1", None, None, traded, None)
     assert told.endswith("-0.2 % after cost, a Sharpe ratio above 0 with probability 0.40, and no search was made.")

@@ -554,6 +554,8 @@ def test_a_family_is_cross_validated_on_every_path_and_goes_on_where_it_was_stop
     assert len(made) == 2 * 6 - 5, "six splits of the family and of the walk, five of them done before"
     shown = metadata(home, "cross_validation")
     assert (shown["splits"], shown["paths"]) == (6, 3)
+    stored = home.platform.lake.read("cross_validation", PAIR, H1)
+    assert set(stored["data_version"]) == {shown["data_version"]}, "the report card leaves out those of other data"
     rows = readings.path_rows(home.platform, PAIR)
     assert [(row["horizon_bars"], row["paths"]) for row in rows] == [(1, 3), (4, 3)]
     assert rows[0]["mean"] == pytest.approx(shown["skill_h1"])

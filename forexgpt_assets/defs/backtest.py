@@ -64,6 +64,8 @@ def backtest(
             {
                 **result.stats,
                 **economics,
+                "mode": config.mode,
+                "config": strategy.hash12,
                 "horizon_bars": strategy.horizon_bars,
                 "n": forecasts.quantiles.shape[0],
             }

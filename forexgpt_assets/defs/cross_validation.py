@@ -3,6 +3,7 @@
 from time import perf_counter
 
 import dagster as dg
+import polars as pl
 
 from forexgpt_assets.defs.features import features
 from forexgpt_assets.metadata import figures, picture, table
@@ -59,7 +60,8 @@ def cross_validation(
         ),
         store=platform.splits,
     )
-    version = platform.lake.replace(KIND, symbol, timeframe, path_rows(found))
+    rows = path_rows(found)
+    version = platform.lake.replace(KIND, symbol, timeframe, rows.with_columns(data_version=pl.lit(str(pin))))
     told, horizons = found.distribution, settings.horizons_bars
     shown = {
         **{f"skill_h{h}": float(told.mean[n]) for n, h in enumerate(horizons)},
@@ -76,7 +78,7 @@ def cross_validation(
         metadata={
             "dagster/row_count": len(found.windows),
             **figures(shown),
-            "paths_skill": table(path_rows(found).to_dicts()),
+            "paths_skill": table(rows.to_dicts()),
             "distribution": picture(paths_picture(found, title), "skill of every backtest path"),
         }
     )

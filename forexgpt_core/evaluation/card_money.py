@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestMoney:
-    """The default strategy over all out-of-sample forecasts; None where undefined.
+    """The strategy of the newest backtest over all out-of-sample forecasts; None where undefined.
 
     Attributes:
         cost_pips, break_even_pips, turnover_per_year: see `economics.TradeEconomics`.
@@ -87,7 +87,7 @@ class StrategyRecord:
 
 
 def backtest_money(tested: StrategyRecord, unsaid: Unsaid) -> BacktestMoney | None:
-    """Return the default strategy's figures, None where it was not tested."""
+    """Return the backtested strategy's figures, None where it was not tested."""
     if tested.stats is None:
         return None
     stats = tested.stats

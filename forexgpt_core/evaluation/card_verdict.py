@@ -112,10 +112,10 @@ def _money(backtest: BacktestMoney | None, search: SearchMoney | None) -> str:
         return f"the best strategy beats luck {chance}" + (", though the search overfits" if doubt else "")
     searched = "no strategy could be deflated" if search is not None else "no search was made"
     if backtest is not None and not backtest.trades:
-        return f"the default strategy never trades, and {searched}"
+        return f"the backtested strategy never trades, and {searched}"
     if backtest is not None:
         gain = "an undefined return" if backtest.return_pct is None else f"{backtest.return_pct:+.1f} %"
         sure = backtest.probabilistic_sharpe
         chance = "its Sharpe ratio undefined" if sure is None else f"a Sharpe ratio above 0 with probability {sure:.2f}"
-        return f"the default strategy ends at {gain} after cost, {chance}, and {searched}"
+        return f"the backtested strategy ends at {gain} after cost, {chance}, and {searched}"
     return "no strategy of these forecasts was tested"

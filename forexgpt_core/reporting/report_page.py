@@ -287,7 +287,7 @@ def _money(document: Document) -> str:
     parts = [
         f"<p><b>{what}</b></p>{_table(document, columns, [(name,)] if document[name] else [])}"
         for what, name, columns in (
-            ("Default strategy, all of the span", "backtest", strategy),
+            ("Backtest, all of the span", "backtest", strategy),
             ("Newest search, on the later part it never saw", "search", searched),
         )
     ]

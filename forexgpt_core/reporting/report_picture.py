@@ -142,7 +142,7 @@ def _write_money(axes: "Axes", document: Document) -> None:
     lines = []
     if one := document["backtest"]:
         lines += [
-            f"Default strategy: {_figure(one['return_pct'], '+.1f', ' %')} after cost, {one['trades']} trades",
+            f"Backtest: {_figure(one['return_pct'], '+.1f', ' %')} after cost, {one['trades']} trades",
             f"break-even cost {_figure(one['break_even_pips'], '.2f', ' pips')}, paid"
             f" {_figure(one['cost_pips'], '.2f', ' pips')}, turnover"
             f" {_figure(one['turnover_per_year'], ',.0f')} a year",
