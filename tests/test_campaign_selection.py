@@ -165,6 +165,23 @@ def test_a_regime_that_is_hardly_met_is_left_out() -> None:
     assert select([none, replace(outcome(A, losses), regimes=np.full(N, ""))]).unjudged == (A.hash12,)
 
 
+def test_what_is_too_short_to_be_tested_is_no_comparison() -> None:
+    walk, other = member("random_walk", (30,)), member("linear", (30,))
+    losses = np.random.default_rng(0).gamma(2.0, 1e-3, (60, 1))
+    origins = np.datetime64("2018-01-01", "us") + np.arange(60) * np.timedelta64(1, "h")
+    parts = [
+        MemberLosses(member=one, origin_utc=origins, crps=crps, regimes=np.full(60, CALM))
+        for one, crps in ((walk, losses), (other, 0.9 * losses))
+    ]
+    chosen = select(parts)
+    cell = cell_of(chosen, other, 30, CALM)
+    assert cell.best
+    assert np.isnan([cell.dm_p, cell.holm_p]).all(), "60 losses hold two labels of 30 bars"
+    assert chosen.verdict == (
+        "1 of 1 models are best in at least one regime; none has enough forecasts to be tested, so nothing can be shown."
+    )
+
+
 def test_nothing_to_choose_from_is_no_error() -> None:
     chosen = select([])
     assert (chosen.cells, chosen.cleaned_up, chosen.kept_for) == ((), (), {})

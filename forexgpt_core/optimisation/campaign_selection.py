@@ -235,6 +235,8 @@ def _verdict(cells: Sequence[Cell], kept_for: Mapping[str, object], references: 
     kept = f"{len(others)} of {members - len(references)} models are best in at least one regime"
     if not cells:
         return "Nothing was judged: no member was completed beside its random walk with enough forecasts in a regime."
+    if not compared and others:
+        return f"{kept}; none has enough forecasts to be tested, so nothing can be shown."
     if not compared:
         return "Only the random walk, or models equal to it, were judged, so nothing can be shown."
     if not others:
