@@ -27,6 +27,7 @@ from forexgpt_core.cli.main import main
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import Source, default_settings
 from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.ensemble.regimes import REGIMES, RegimeSettings, running_labels
 from forexgpt_core.evaluation import walk_forward
 from forexgpt_core.evaluation.walk_forward import WalkForwardSettings
 from forexgpt_core.optimisation import campaign_run
@@ -142,6 +143,11 @@ def test_a_run_validates_every_member_and_keeps_the_best_of_each_regime(platform
     table = stored(platform, record)[record.members[0].member.hash12]
     assert table.columns[:4] == ["ts_utc", "horizon_bars", "scale", "realised_return"]
     assert {"fold", "regime"} <= set(table.columns)
+    closes = platform.lake.candles("EURUSD", H1)
+    known = [*REGIMES, ""]
+    for row in table.filter(pl.col("regime") != "").sample(20, seed=0).iter_rows(named=True):
+        until = closes.filter(pl.col("ts_utc") <= row["ts_utc"])["close"].to_numpy()
+        assert row["regime"] == known[running_labels(until, RegimeSettings())[-1]], "told by the bars up to it"
     assert platform.campaigns.trials("EURUSD") == 4
     output = next(e for e in result.all_events if e.is_successful_output and e.step_key == "select_members")
     metadata = output.event_specific_data.metadata

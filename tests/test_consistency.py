@@ -101,6 +101,18 @@ def test_more_skill_at_a_longer_horizon_than_at_every_shorter_one_is_flagged() -
     assert not any(one.flagged for one in worse.skill_order)
 
 
+def test_flags_of_several_horizons_are_corrected_for_how_many_there_are() -> None:
+    walk, y = martingale(2, n=400)
+    noise = np.random.default_rng(0).normal(size=y.shape) * walk.scale
+    error = np.array([1.0, 0.97, 1.0])  # of the forecast, in scales: a little is known of the second horizon
+    told = law((1 - error**2) * y + error * np.sqrt(1 - error**2) * noise, error * walk.scale)
+    two = [replace(b, horizons_bars=(1, 4), quantiles=b.quantiles[:, :2], scale=b.scale[:, :2]) for b in (told, walk)]
+    (alone,) = judged(two[0], y[:, :2], two[1]).skill_order
+    first, second = judged(told, y, walk).skill_order
+    assert 0 < alone.p_value < 0.5 * second.p_value
+    assert first.p_value == pytest.approx(2 * alone.p_value, rel=1e-9), "the smaller of two, times two (Holm)"
+
+
 def test_medians_that_contradict_each_other_are_flagged_and_small_ones_make_no_call() -> None:
     walk, y = martingale(3)
     rng = np.random.default_rng(0)

@@ -13,9 +13,10 @@ from forexgpt_core.calibration.conformal import ConformalCalibrator
 from forexgpt_core.domain.forecasts import INTERVALS, LEVELS, MEDIAN, Floats, ForecastBatch, law_cdf
 from forexgpt_core.ensemble.evidence import EnsembleEvidence, by_family, ensemble_evidence
 from forexgpt_core.ensemble.pooling import MODES, combine, pool, scaled_by_spread
-from forexgpt_core.ensemble.regimes import REGIMES, RegimeSettings
-from forexgpt_core.ensemble.weights import METHODS, WeightSettings
+from forexgpt_core.ensemble.regimes import REGIMES, RegimeModel, RegimeSettings
+from forexgpt_core.ensemble.weights import METHODS, WeightSettings, final_regime_weights
 from forexgpt_core.errors import BadInput, NotReady
+from forexgpt_core.evaluation.scores import crps
 
 START = np.datetime64("2018-01-02", "us")
 seeds = st.integers(0, 2**32 - 1)
@@ -288,6 +289,19 @@ class TestEvidence:
                 before.modes[mode].quantiles[:scored_before_cut], after.modes[mode].quantiles[:scored_before_cut]
             )
         assert method == "equal" or not np.array_equal(before.today, after.today)
+
+    def test_today_s_regimes_are_those_of_all_bars_up_to_the_newest_origin(self) -> None:
+        members, candles = world()
+        given = evidence_of(members, candles, regimes=REGIME)
+        fitted = RegimeModel.fit(candles["close"].to_numpy()[:N], REGIME)
+        assert given.regimes == fitted, "the bars after the newest origin are not among them"
+        losses = np.stack([crps(batch.quantiles, returns) for batch, returns in members.values()])
+        losses /= members["random_walk"][0].scale
+        labels = fitted.labels(candles["close"].to_numpy()[:N])
+        wanted = final_regime_weights(losses, labels, WeightSettings(regimes=REGIME))
+        for place, name in enumerate(REGIMES):
+            np.testing.assert_allclose(given.today_by_regime[name], wanted[place], rtol=1e-12)
+        assert not np.array_equal(labels, given.labels), "what was known then is another matter"
 
     def test_missing_origins_mature_by_their_bars(self) -> None:
         rows = np.flatnonzero(np.arange(N) % 3 == 0)

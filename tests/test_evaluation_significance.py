@@ -12,6 +12,7 @@ from forexgpt_core.evaluation.dependence import long_run_variance, moves_slowly,
 from forexgpt_core.evaluation.significance import (
     ConstantLossDifference,
     UnpairedLosses,
+    bootstrap_stretch,
     diebold_mariano,
     skill_interval,
 )
@@ -62,6 +63,26 @@ def test_the_statistic_is_that_of_statsmodels_at_the_same_bandwidth(n: int, h: i
     ours = diebold_mariano((y - a) ** 2, (y - b) ** 2, h, bandwidth_rows=lags)
     assert ours.statistic == pytest.approx(float(theirs.statistic), rel=1e-9)
     assert ours.p_value == pytest.approx(float(theirs.pvalue), abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "h"), [(200, 1), (600, 24)])
+def test_the_statistic_is_judged_by_a_t_of_as_many_degrees_as_its_bandwidth_leaves(n: int, h: int) -> None:
+    from scipy.stats import t
+
+    one, other = np.random.default_rng(n).exponential(size=(2, n))
+    found = diebold_mariano(one, other, h)
+    freedom = 1.5 * n / (max(2 * h, math.ceil(n ** (1 / 3))) + 1)
+    assert freedom < n - 1
+    assert found.p_value == pytest.approx(2 * t.sf(abs(found.statistic), freedom), rel=1e-9)
+
+
+def test_the_interval_is_stretched_for_few_blocks_and_for_what_their_edges_lose() -> None:
+    from scipy.stats import norm, t
+
+    apart, overlapping = (bootstrap_stretch(1008, 48, h, 0.025) for h in (1, 24))
+    few = t.ppf(0.975, 20) / norm.ppf(0.975)
+    assert apart == pytest.approx(few / math.sqrt(1 - 1 / 21), rel=1e-9)
+    assert overlapping == pytest.approx(few / math.sqrt(1 - 1 / 21 - 23 / 144), rel=1e-9)
 
 
 def test_equal_losses_differ_by_nothing() -> None:

@@ -432,10 +432,16 @@ class TestInputHash:
             changed(windows, ts_utc=arrays.ts_utc - np.timedelta64(1, "h")),
             changed(windows, sequences={H1: bars}),
             changed(windows, sequences={H1: replace(bars, values=bumped(bars.values, row))}),
+            changed(windows, sequences={H1: replace(bars, names=("open",))}),
         ]
         assert len({input_hash(one) for one in known}) == len(known)
+        two = parts.test.take(np.array([3, 4]))  # the older of two origins reads one bar less than it might
+        newest = bars.newest.copy()
+        newest[row] -= 1
+        asked = [input_hash(changed(two, sequences={H1: b})) for b in (bars, replace(bars, newest=newest))]
+        assert asked[0] != asked[1], "which bar is the newest at each origin"
         late = replace(bars, values=bumped(bars.values, row + 1))
-        assert input_hash(changed(windows, sequences={H1: late})) == input_hash(known[-2])
+        assert input_hash(changed(windows, sequences={H1: late})) == input_hash(known[-3])
 
 
 def bumped(x: np.ndarray, row: int) -> np.ndarray:

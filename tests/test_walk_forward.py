@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forexgpt_core.adapters.fold_store import FoldStore, SplitStore
+from forexgpt_core.calibration.split import METHODS
 from forexgpt_core.domain.clock import Timeframe, next_opens, slot, to_utc, week_opens
 from forexgpt_core.errors import BadInput, NotReady, StoreError
 from forexgpt_core.evaluation.walk_forward import (
@@ -169,6 +170,14 @@ def test_every_fold_is_a_real_refit(tmp_path: Path) -> None:
     assert not np.allclose(full["q950"], short["q950"], rtol=1e-6), "what is trained on changes the forecasts"
 
 
+def test_a_fold_is_calibrated_by_the_method_asked_for(tmp_path: Path) -> None:
+    windows, wanted = market(), WalkForwardSettings(folds=2)
+    fold, run = plan_folds(windows, wanted)[0], FitRun(seed=0, folder=tmp_path)
+    for method in METHODS:
+        outcome = run_fold(windows, fold, replace(candidate("random_walk"), calibration=method), wanted, run)
+        assert set(outcome["calibrator"]) == {f"split {method}"}
+
+
 def test_the_key_of_a_fold_tells_apart_whatever_would_change_it_and_nothing_else() -> None:
     windows, wanted = market(), WalkForwardSettings()
     fold, walk = plan_folds(windows, wanted)[1], candidate("random_walk")
@@ -183,6 +192,7 @@ def test_the_key_of_a_fold_tells_apart_whatever_would_change_it_and_nothing_else
         fold_key(windows, fold, candidate("linear"), wanted),
         fold_key(windows, fold, candidate("random_walk", seasonal=False), wanted),
         fold_key(windows, fold, replace(walk, seed=4), wanted),
+        fold_key(windows, fold, replace(walk, calibration="plain"), wanted),
         fold_key(windows, fold, walk, replace(wanted, embargo_bars=1)),
         fold_key(market(horizons=(1, 4, 23)), fold, walk, wanted),
     ]
