@@ -177,9 +177,7 @@ def test_what_is_too_short_to_be_tested_is_no_comparison() -> None:
     cell = cell_of(chosen, other, 30, CALM)
     assert cell.best
     assert np.isnan([cell.dm_p, cell.holm_p]).all(), "60 losses hold two labels of 30 bars"
-    assert chosen.verdict == (
-        "1 of 1 models are best in at least one regime; none has enough forecasts to be tested, so nothing can be shown."
-    )
+    assert chosen.verdict.endswith("none has enough forecasts to be tested, so nothing can be shown.")
 
 
 def test_nothing_to_choose_from_is_no_error() -> None:

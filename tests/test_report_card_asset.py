@@ -312,3 +312,13 @@ def test_an_ensemble_of_older_data_is_named_and_left_out(
     missing: list[str] = []
     assert cards._of_ensemble(platform, platform.pair(PAIR), "c9.f9", missing) is None
     assert "ensemble: the newest stands on data" in missing[0]
+
+
+def test_a_card_names_the_data_its_families_stand_on_though_candles_have_come(
+    home: tuple[Platform, dg.DagsterInstance], late: object
+) -> None:
+    platform, instance = home
+    evaluated = platform.version(platform.pair(PAIR), "random_walk", "evaluation").data_version
+    platform.lake.merge_candles(PAIR, H1, bars(1_510))
+    materialize(instance, ["report_card"], PAIR)
+    assert cards.newest_card(platform, PAIR)["data_version"] == evaluated

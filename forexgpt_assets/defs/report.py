@@ -14,7 +14,7 @@ from forexgpt_assets.defs.optimisation import pareto_configs
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
 from forexgpt_core import cards
-from forexgpt_core.composition import Platform
+from forexgpt_core.composition import REFERENCE, Platform
 
 PAGE = "report_card.html"
 
@@ -30,7 +30,8 @@ def report_card(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     settings = platform.pair(context.partition_key)
     inputs = cards.card_inputs(platform, settings.symbol)
     card = judge(inputs)
-    origin = {"data_version": str(platform.pin(settings)), "recorded_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    evaluated = platform.version(settings, REFERENCE, "evaluation").data_version  # candles may have come since
+    origin = {"data_version": evaluated, "recorded_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     document = {**origin, **card.to_dict()}
     drawing = report_picture(document)
     page = report_page(document, {"The card at a glance": drawing})
