@@ -314,11 +314,12 @@ def test_an_ensemble_of_older_data_is_named_and_left_out(
     assert "ensemble: the newest stands on data" in missing[0]
 
 
-def test_a_card_names_the_data_its_families_stand_on_though_candles_have_come(
+def test_a_card_names_the_data_its_families_stand_on_though_newer_ones_have_come(
     home: tuple[Platform, dg.DagsterInstance], late: object
 ) -> None:
     platform, instance = home
     evaluated = platform.version(platform.pair(PAIR), "random_walk", "evaluation").data_version
     platform.lake.merge_candles(PAIR, H1, bars(1_510))
-    materialize(instance, ["report_card"], PAIR)
+    materialize(instance, ["features", "report_card"], PAIR)
     assert cards.newest_card(platform, PAIR)["data_version"] == evaluated
+    assert str(platform.pin(platform.pair(PAIR))) != evaluated
