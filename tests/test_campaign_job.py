@@ -175,6 +175,20 @@ def test_what_another_campaign_fitted_is_not_fitted_again(platform: Platform, fi
     assert before, "what one campaign cleans up is its own"
 
 
+def test_kept_forecasts_that_are_gone_from_the_lake_are_stored_again_without_fitting(
+    platform: Platform, fitted: list[str]
+) -> None:
+    run(platform)
+    before = results(platform)
+    for one in platform.campaigns.load("spring").members:
+        if one.kept_for is not None:
+            assert platform.lake.remove(stored_kind("spring", one.member), "EURUSD", H1)
+    fitted.clear()
+    assert run(platform).success
+    assert fitted == []
+    assert results(platform)["lake"] == before["lake"]
+
+
 def test_folds_that_another_campaign_fitted_on_newer_data_replace_those_of_a_finished_member(
     platform: Platform, fitted: list[str]
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forexgpt_assets.definitions import defs
+from forexgpt_assets.family.evaluate import _candidates
 from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core import evidence, readings
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
@@ -34,6 +35,7 @@ from forexgpt_core.ensemble.regimes import RegimeSettings
 from forexgpt_core.ensemble.weights import WeightSettings
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.combinatorial_splits import CombinatorialSplit
+from forexgpt_core.evaluation.references import SECOND_REFERENCES
 from forexgpt_core.evaluation.walk_forward import Fold, WalkForwardSettings
 from forexgpt_core.features.recipe import Recipe
 from forexgpt_core.features.windows import Windows, usable
@@ -526,6 +528,15 @@ def metadata(home: Home, asset: str) -> dict[str, Any]:
     assert event is not None
     assert event.asset_materialization is not None
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def test_what_is_validated_is_the_trained_configuration_with_its_seed_and_calibration() -> None:
+    asked = {"options": {"seasonal": False}, "seed": 11, "method": "mondrian"}
+    walk, *beside = _candidates("random_walk", asked)
+    assert (walk.options, walk.seed, walk.calibration) == ({"seasonal": False}, 11, "mondrian")
+    assert [one.name for one in beside] == list(SECOND_REFERENCES)
+    assert {(one.seed, one.calibration) for one in beside} == {(11, "mondrian")}
+    assert [one.name for one in _candidates("linear", asked)] == ["linear"]
 
 
 def test_a_family_is_cross_validated_on_every_path_and_goes_on_where_it_was_stopped(
