@@ -128,10 +128,10 @@ def test_a_family_that_is_handed_the_future_is_said_to_have_skill() -> None:
     from forexgpt_core.features.windows import usable
 
     rng = np.random.default_rng(6)
-    returns, _ = NOISE["white noise"].draw(rng, 1500)
-    leak = np.append(returns[1:], 0.0) + 2e-3 * rng.normal(size=1500)
+    returns, _ = NOISE["white noise"].draw(rng, 3000)
+    leak = np.append(returns[1:], 0.0) + 2e-3 * rng.normal(size=3000)
     windows = usable(with_columns(candles(returns, rng), leak[:, None], HORIZONS), matured=True)
-    settings = WalkForwardSettings(folds=2)
+    settings = WalkForwardSettings()
     reference, y = walk_forward(windows, "random_walk", {}, settings)
     forecasts, _ = walk_forward(windows, "linear", {}, settings)
     assert ("linear", 1) in rank(score_family(forecasts, y, reference, seed=0)).shown_skill
@@ -197,7 +197,7 @@ def test_hours_and_volatility_can_be_forecast_on_real_bars(symbol: str) -> None:
     assert (one.horizon_bars, day.horizon_bars) == (1, 24)
     assert one.t > 2
     assert one.skill > 0.01
-    assert day.t < one.t / 5, "over a day hours even out"
+    assert day.t < one.t / 2, "over a day hours even out"
     assert abs(day.skill) < 0.005
 
 

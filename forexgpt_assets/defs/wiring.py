@@ -1,6 +1,7 @@
 """Resources of every asset, and how many steps of a run go side by side."""
 
 import os
+from typing import Any
 
 import dagster as dg
 
@@ -9,9 +10,11 @@ from forexgpt_assets.resources import PlatformResource
 _FOLD_GIB = 3  # that one fold may need: its own Python with libraries, a pair's history, trees
 
 
-def _executor_config(config: dict[str, int]) -> dict[str, object]:
+def _executor_config(config: dict[str, Any]) -> dict[str, object]:
+    if "in_process" in config:
+        return {"in_process": {}}
     limit = {"key": "forexgpt/step", "value": "fold", "limit": config["folds_at_once"]}
-    return {"max_concurrent": config["max_concurrent"], "tag_concurrency_limits": [limit]}
+    return {"multiprocess": {"max_concurrent": config["max_concurrent"], "tag_concurrency_limits": [limit]}}
 
 
 def _folds_at_once() -> int:
@@ -20,9 +23,12 @@ def _folds_at_once() -> int:
     return max(1, min(os.cpu_count() or 1, int(gib / 2 / _FOLD_GIB)))
 
 
-side_by_side = dg.multiprocess_executor.configured(
+side_by_side = dg.multi_or_in_process_executor.configured(
     _executor_config,
     config_schema={
+        "in_process": dg.Field(
+            dg.Permissive(), is_required=False, description="One step after the other in the run's own process."
+        ),
         "max_concurrent": dg.Field(int, default_value=os.cpu_count() or 1, description="Steps at once, of all kinds."),
         "folds_at_once": dg.Field(
             int, default_value=_folds_at_once(), description="Folds of walk-forward at once; each holds a pair's data."
