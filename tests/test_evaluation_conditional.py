@@ -139,8 +139,11 @@ def test_by_regime_it_is_the_test_with_dummies(seed: int, horizon: int) -> None:
     assert found.statistic == pytest.approx(plain.statistic)
     assert found.instruments == ("0", "1", "2")
     longer = (np.arange(200) % 2)[:, None].astype(float)
-    wider = compare_by_regime(one, other, longer[:, 0], horizon).test
-    assert wider.statistic <= giacomini_white(one, other, horizon, instruments=longer).statistic * (1 + 1e-9)
+    d = one - other
+    if not any(moves_slowly(rows) for rows in (d, d[::2], d[1::2])):
+        wider = compare_by_regime(one, other, longer[:, 0], horizon).test
+        plain = giacomini_white(one, other, horizon, instruments=longer)
+        assert wider.statistic == pytest.approx(plain.statistic), "nothing to widen"
 
 
 def test_a_regime_in_which_both_lose_the_same_is_no_evidence() -> None:
