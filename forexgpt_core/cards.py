@@ -124,10 +124,16 @@ def _hits(called: Mapping[str, Any]) -> str:
 def _stored(
     platform: Platform, settings: SymbolSettings, family: str, *, mode: str | None = None
 ) -> tuple[ForecastBatch, Floats]:
-    """Return stored forecasts; of an ensemble those that are deployed, or of another mode of combination."""
-    rows = platform.lake.read(f"forecasts_{family}", settings.symbol, Timeframe.parse(settings.timeframe))
-    if "deployed" in rows.columns:
+    """Return stored forecasts; of an ensemble those that are deployed, or of another mode of combination.
+
+    Raises:
+        NotReady: a family's are not of its newest evaluation.
+    """
+    if family == ENSEMBLE:
+        rows = platform.lake.read(f"forecasts_{family}", settings.symbol, Timeframe.parse(settings.timeframe))
         rows = rows.filter(pl.col("deployed") if mode is None else pl.col("mode") == mode)
+    else:
+        rows = evidence.walk_forward_table(platform, settings, family)
     return from_table(rows, symbol=settings.symbol, timeframe=settings.timeframe, family=family)
 
 

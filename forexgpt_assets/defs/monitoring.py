@@ -11,6 +11,7 @@ from forexgpt_assets.partitions import symbols
 from forexgpt_core.composition import REFERENCE, Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.forecast_table import from_table
+from forexgpt_core.evidence import walk_forward_table
 from forexgpt_core.service import score_live_forecasts
 
 
@@ -32,7 +33,7 @@ def drift_report(context: dg.AssetExecutionContext, platform: dg.ResourceParam[P
     rows = platform.lake.read("features", symbol, timeframe).tail(
         settings.drift.reference_bars + settings.drift.current_bars
     )
-    stored = platform.lake.read(f"forecasts_{REFERENCE}", symbol, timeframe)
+    stored = walk_forward_table(platform, settings, REFERENCE)
     forecasts, returns = from_table(stored, symbol=symbol, timeframe=str(timeframe), family=REFERENCE)
     losses = (
         crps(forecasts.quantiles, returns)[:, 0] / forecasts.scale[:, 0]
