@@ -87,7 +87,7 @@ class SearchSpace:
         chosen = horizons[min(int(x[0] * len(horizons)), len(horizons) - 1)]
         values = {name: self._at(name, float(share)) for name, share in zip(self._ranges(), x[1:])}
         limit = round(values.pop("holding_limit_bars"))
-        return StrategyConfig(horizon_bars=chosen, holding_limit_bars=limit, **values)
+        return StrategyConfig(horizon_bars=chosen, holding_limit_bars=limit, **values)  # type: ignore[arg-type]
 
     def _at(self, name: str, share: float) -> float:
         least, most = getattr(self, name)
@@ -100,4 +100,4 @@ class SearchSpace:
 
     @staticmethod
     def _ranges() -> tuple[str, ...]:
-        return tuple(f.name for f in fields(StrategyConfig) if f.name != "horizon_bars")
+        return ("entry_probability", "stop_scales", "take_profit_scales", "size_fraction", "holding_limit_bars")
