@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from forexgpt_core.errors import UnknownName
 
-_MAJORS = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY")  # market order: earlier ones are the base
+CURRENCIES = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY")  # market order: earlier ones are the base
 _SYMBOL = re.compile(r"^[A-Z]{6}$")
 
 
@@ -55,7 +55,7 @@ _GOLD = Instrument(symbol="XAUUSD", base="XAU", quote="USD", pip=0.1, digits=2, 
 INSTRUMENTS: dict[str, Instrument] = {
     i.symbol: i
     for i in [
-        *(_pair(base, quote) for n, base in enumerate(_MAJORS) for quote in _MAJORS[n + 1 :]),
+        *(_pair(base, quote) for n, base in enumerate(CURRENCIES) for quote in CURRENCIES[n + 1 :]),
         _GOLD,
     ]
 }
