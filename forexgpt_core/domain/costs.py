@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from forexgpt_core.domain.instruments import CURRENCIES, Instrument, instrument
 from forexgpt_core.errors import BadInput
 
 Floats = NDArray[np.float64]
-SpreadSource = Literal["constant", "candles", "session"]
+
+SPREAD_SOURCES = ("constant", "candles", "session")
 
 _FROM_ZERO = (
     "spread_pips",
@@ -52,7 +53,7 @@ class Costs:
     slippage_pips: float = 0.1
     leverage: float = 30.0
     account_currency: str = ""
-    spread_source: SpreadSource = "constant"
+    spread_source: str = "constant"
     spread_by_hour_pips: tuple[float, ...] = ()
     commission_percent: float = 0.0
     slippage_range_share: float = 0.0
@@ -89,8 +90,8 @@ class Costs:
             raise BadInput(f"costs.stop_out must lie in [0, 1), 0.5 for 50 %, was {self.stop_out}")
 
     def _check_spread(self) -> None:
-        if self.spread_source not in get_args(SpreadSource):
-            known = ", ".join(get_args(SpreadSource))
+        if self.spread_source not in SPREAD_SOURCES:
+            known = ", ".join(SPREAD_SOURCES)
             raise BadInput(f"unknown costs.spread_source '{self.spread_source}'; known: {known}")
         hours = self.spread_by_hour_pips
         if (hours and len(hours) != _HOURS) or not all(0 <= pips < math.inf for pips in hours):
@@ -164,6 +165,4 @@ class Costs:
             return price * rate
         if self.commission_per_lot == 0:
             return price  # nothing is converted
-        raise BadInput(
-            f"the commission on {pair.symbol} is paid in {account}, so its cost needs a rate from {pair.quote} to {account}"
-        )
+        raise BadInput(f"the commission on {pair.symbol} is paid in {account}: its cost needs a rate of {pair.quote}")
