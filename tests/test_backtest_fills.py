@@ -1,12 +1,22 @@
 """Prices of executions: pessimistic, and on the right side of the spread."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forexgpt_core.backtest.fills import Bar, commission, entry_price, exit_price, protective_exit, trade_profit
+from forexgpt_core.backtest.fills import (
+    Bar,
+    ask_side,
+    commission,
+    entry_price,
+    exit_price,
+    protective_exit,
+    trade_profit,
+    unpaid_on_paper,
+)
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.orders import Side
 
@@ -90,3 +100,75 @@ def test_an_exit_is_never_kinder_than_the_market(
     free = protective_exit(side, None, target, one, COSTS, "EURUSD")
     if free is not None:
         assert side.sign * price <= side.sign * free[0] + 1e-12 or reason == "take_profit"
+
+
+def first_release(side: Side, stop: float, target: float, one: Bar) -> list[object]:
+    """Return what the first release computed, in its own arithmetic."""
+    pip, shift = 0.0001, 0.0 if side is Side.BUY else 2.0 * 0.0001
+    slippage, sign = 0.5 * pip, side.sign
+    opened = sign * (one.open + shift)
+    worst, best = sorted((sign * (one.low + shift), sign * (one.high + shift)))
+    if worst <= sign * stop:
+        exit_: object = (sign * (min(opened, sign * stop) - slippage), "stop")
+    elif best >= sign * target:
+        exit_ = (sign * (max(opened, sign * target) - slippage), "take_profit")
+    else:
+        exit_ = None
+    entry = one.open + 2.0 * pip + slippage if side is Side.BUY else one.open - slippage
+    return [exit_, entry, sign * (one.close - entry) * 37_000.0 - 2 * (0.37 * 4.0)]
+
+
+@given(
+    side=st.sampled_from(list(Side)),
+    opened=st.floats(0.9, 1.6),
+    up=st.floats(0, 0.02),
+    down=st.floats(0, 0.02),
+    stop=st.floats(0.9, 1.6),
+    target=st.floats(0.9, 1.6),
+)
+def test_constant_costs_are_counted_as_ever_to_the_last_bit(
+    side: Side, opened: float, up: float, down: float, stop: float, target: float
+) -> None:
+    one = bar(opened, opened + up, opened - down, opened - down / 2)
+    entry = entry_price(one.open, side, COSTS, "EURUSD")
+    found = [
+        protective_exit(side, stop, target, one, COSTS, "EURUSD"),
+        entry,
+        trade_profit(side, 0.37, entry, one.close, COSTS, "EURUSD"),
+    ]
+    assert found == first_release(side, stop, target, one)
+
+
+def test_a_candle_with_an_ask_side_is_traded_at_it() -> None:
+    quoted = replace(bar(1.2, 1.21, 1.19), ask_open=1.2004, ask_high=1.2103, ask_low=1.1899, ask_close=1.2003)
+    costs = replace(COSTS, spread_source="candles")
+    assert ask_side(quoted, costs, "EURUSD") == (1.2004, 1.2103, 1.19, 1.2003), "an ask below the bid is the bid"
+    assert ask_side(quoted, COSTS, "EURUSD")[0] == 1.2 + 0.0002
+    assert ask_side(replace(quoted, ask_low=None), costs, "EURUSD")[0] == 1.2 + 0.0002, "one ask missing, the usual one"
+    assert entry_price(1.2, Side.BUY, costs, "EURUSD", ask=1.2004) == 1.2004 + 0.5 * 0.0001
+    assert exit_price(1.2, Side.SELL, costs, "EURUSD", ask=1.2004) == 1.2004 + 0.5 * 0.0001
+    assert protective_exit(Side.SELL, 1.2103, None, quoted, costs, "EURUSD") == (1.2103 + 0.5 * 0.0001, "stop")
+    assert protective_exit(Side.SELL, 1.21031, None, quoted, costs, "EURUSD") is None
+
+
+def test_the_spread_of_the_hour_follows_new_york_clocks() -> None:
+    hours = tuple(float(hour) for hour in range(24))
+    costs = replace(COSTS, spread_source="session", spread_by_hour_pips=hours)
+    winter = replace(bar(1.2, 1.2, 1.2), ts_utc=datetime(2018, 1, 3, 22, tzinfo=UTC))
+    summer = replace(winter, ts_utc=datetime(2018, 7, 3, 21, tzinfo=UTC))
+    assert {ask_side(one, costs, "EURUSD")[0] for one in (winter, summer)} == {1.2 + 17 * 0.0001}
+
+
+def test_slippage_grows_with_the_spread_and_a_percentage_with_the_notional() -> None:
+    costs = replace(COSTS, slippage_spread_share=0.25, commission_percent=0.01)
+    assert entry_price(1.2, Side.SELL, costs, "EURUSD") == pytest.approx(1.2 - 0.0001)  # .5 + .25 x 2 pips
+    assert entry_price(1.2, Side.SELL, costs, "EURUSD", ask=1.2008) == pytest.approx(1.2 - 0.00025)
+    assert commission(0.5, costs, 60_000.0) == pytest.approx(2.0 + 6.0)
+    assert trade_profit(Side.BUY, 0.5, 1.2, 1.21, costs, "EURUSD") == pytest.approx(500 - 8.0 - 8.05)
+
+
+def test_what_paper_does_not_pay_is_named() -> None:
+    assert unpaid_on_paper(COSTS, "EURUSD") == ()
+    assert unpaid_on_paper(replace(COSTS, account_currency="USD"), "EURUSD") == ()
+    told = replace(COSTS, account_currency="EUR", spread_source="candles", swap_long_pips=-0.5)
+    assert unpaid_on_paper(told, "EURUSD") == ("account_currency", "spread_source", "swap_long_pips")
