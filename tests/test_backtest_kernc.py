@@ -19,15 +19,15 @@ from forexgpt_core.backtest.result import BacktestResult
 from forexgpt_core.domain.bars import SCHEMA
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.costs import Costs
-from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
+from forexgpt_core.domain.forecasts import SCORES, ForecastBatch, interval_width
 from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
 from forexgpt_core.reporting.backtest import curve_picture, equity_picture
 from forexgpt_core.strategy.config import StrategyConfig
-from forexgpt_core.strategy.decide import HeldPosition, MarketView, decide
-from forexgpt_core.strategy.sizing import lots_for
+from forexgpt_core.strategy.decide import Decision, HeldPosition, MarketView, decide
+from forexgpt_core.strategy.sizing import Outlook, lots_for
 
-COSTS = Costs(spread_pips=2.0, slippage_pips=0.5, commission_per_lot=4.0, leverage=10)
+COSTS = Costs(spread_pips=2.0, slippage_pips=0.5, commission_per_lot=4.0, leverage=10, stop_out=0.0)
 CONFIG = StrategyConfig(
     horizon_bars=1,
     entry_probability=0.6,
@@ -151,6 +151,20 @@ def test_the_figures_of_the_two_trades() -> None:
     assert json.loads(json.dumps(stats, allow_nan=False)) == stats
 
 
+def outlook(cash: float, view: MarketView, decision: Decision) -> Outlook:
+    assert decision.side is not None
+    return Outlook(
+        equity=cash,
+        one_lot=view.close * 100_000,
+        cost_return=view.cost_return,
+        side=decision.side.sign,
+        probability=decision.probability,
+        scale=view.scale,
+        width=float(interval_width(view.quantiles)),
+        bars_per_year=6240,
+    )
+
+
 def reference(
     bars: pl.DataFrame, laws: ForecastBatch, config: StrategyConfig, costs: Costs
 ) -> list[tuple[object, ...]]:
@@ -197,7 +211,7 @@ def reference(
         decision = decide(view, held and HeldPosition(side=held[0], bars_held=n - held[5] + 1), config)
         if decision.action == "exit":
             leaving = decision.reason
-        elif decision.action == "enter" and (lots := lots_for(cash, bar.close, config, "EURUSD", costs)):
+        elif decision.action == "enter" and (lots := lots_for(outlook(cash, view, decision), config, costs)):
             assert decision.side is not None
             assert decision.stop_price is not None
             assert decision.take_profit_price is not None

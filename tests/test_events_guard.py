@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forexgpt_core.backtest.kernc import run_backtest
+from forexgpt_core.backtest.engine import run_backtest
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.records import DeploymentRequest
 from forexgpt_core.deployment.symbol_settings import SymbolSettings, default_settings

@@ -233,7 +233,7 @@ def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int, guard: EventGu
     from forexgpt_core.adapters.database.journal import DatabaseJournal
     from forexgpt_core.adapters.database.paper import DatabaseLedger
     from forexgpt_core.adapters.database.schema import upgrade
-    from forexgpt_core.backtest.kernc import run_backtest
+    from forexgpt_core.backtest.engine import run_backtest
     from forexgpt_core.deployment.records import DeploymentRequest
     from forexgpt_core.live.history import HistoryFeed
     from forexgpt_core.live.step import replay

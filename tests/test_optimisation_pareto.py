@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from forexgpt_core.backtest.kernc import run_backtest
+from forexgpt_core.backtest.engine import run_backtest
 from forexgpt_core.domain.bars import SCHEMA
 from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.costs import Costs

@@ -21,7 +21,7 @@ from forexgpt_assets.runs import RunFailed, add_symbol, materialize, session
 from forexgpt_core import evidence, readings
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
 from forexgpt_core.adapters.database.forecasts import ForecastRepository
-from forexgpt_core.backtest.kernc import run_backtest
+from forexgpt_core.backtest.engine import run_backtest
 from forexgpt_core.calibration.adaptive import AdaptiveCalibrator
 from forexgpt_core.composition import ENSEMBLE, DataPin, Platform
 from forexgpt_core.deployment.records import Deployment, DeploymentRequest

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import SCORES, law_cdf
+from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.config import StrategyConfig
 from forexgpt_core.strategy.decide import Decision, HeldPosition, MarketView, decide, decide_given, entry_probabilities
-from forexgpt_core.strategy.sizing import LOT_STEP, MARGIN_CEILING, lots_for
+from forexgpt_core.strategy.rules import MARGIN_CEILING
+from forexgpt_core.strategy.sizing import Outlook, lots_for
+
+LOT_STEP = 0.01
 
 CONFIG = StrategyConfig(entry_probability=0.5, stop_scales=2.0, take_profit_scales=3.0, holding_limit_bars=5)
 
@@ -191,6 +195,25 @@ def test_the_opposite_signal_ends_a_position_and_does_not_turn_it() -> None:
 EURUSD = Costs()
 
 
+def lots(equity: float, price: float, config: StrategyConfig, symbol: str, costs: Costs) -> float:
+    one_lot = price * float(instrument(symbol).lot_units)
+    cost = costs.round_trip_return(symbol, price) if price > 0 else 0.0
+    return lots_for(
+        Outlook(
+            equity=equity,
+            one_lot=one_lot,
+            cost_return=cost,
+            side=1,
+            probability=0.6,
+            scale=0.001,
+            width=0.004,
+            bars_per_year=6240,
+        ),
+        config,
+        costs,
+    )
+
+
 @given(
     equity=st.floats(0, 1e8),
     price=st.floats(0.2, 250),
@@ -201,26 +224,26 @@ def test_lots_are_whole_steps_whose_margin_and_costs_fit(
     equity: float, price: float, fraction: float, leverage: float
 ) -> None:
     costs_ = Costs(leverage=leverage)
-    lots = lots_for(equity, price, replace(CONFIG, size_fraction=fraction), "EURUSD", costs_)
-    exposure = lots * 100_000 * price
-    assert lots >= 0
-    assert lots == round(lots, 2)
+    found = lots(equity, price, replace(CONFIG, size_fraction=fraction), "EURUSD", costs_)
+    exposure = found * 100_000 * price
+    assert found >= 0
+    assert found == round(found, 2)
     assert exposure <= fraction * equity * leverage * (1 + 1e-7) + 1e-9
     assert exposure / leverage + exposure * costs_.round_trip_return("EURUSD", price) <= MARGIN_CEILING * equity + 1e-3
-    bigger = (lots + LOT_STEP) * 100_000 * price
+    bigger = (found + LOT_STEP) * 100_000 * price
     affordable = bigger / leverage + bigger * costs_.round_trip_return("EURUSD", price)
     assert bigger > fraction * equity * leverage * (1 - 1e-7) or affordable > MARGIN_CEILING * equity * (1 - 1e-7)
 
 
 def test_lots_of_the_docstring() -> None:
     config = replace(CONFIG, size_fraction=0.1)
-    assert lots_for(100_000, 1.25, config, "EURUSD", Costs(leverage=30)) == 2.4  # 300,000 / 125,000
-    assert lots_for(400, 1.25, config, "EURUSD", Costs(leverage=3)) == 0  # 120 USD is below 0.01 lot
-    assert lots_for(10_000, 1250.0, config, "XAUUSD", Costs(leverage=30)) == 0.24  # an ounce is 0.01 lot
-    assert lots_for(-5.0, 1.25, config, "EURUSD", EURUSD) == 0
+    assert lots(100_000, 1.25, config, "EURUSD", Costs(leverage=30)) == 2.4  # 300,000 / 125,000
+    assert lots(400, 1.25, config, "EURUSD", Costs(leverage=3)) == 0  # 120 USD is below 0.01 lot
+    assert lots(10_000, 1250.0, config, "XAUUSD", Costs(leverage=30)) == 0.24  # an ounce is 0.01 lot
+    assert lots(-5.0, 1.25, config, "EURUSD", EURUSD) == 0
 
 
 @pytest.mark.parametrize(("equity", "price"), [(math.nan, 1.2), (1000.0, 0.0), (1000.0, math.inf)])
 def test_sizing_refuses_numbers_that_are_none(equity: float, price: float) -> None:
     with pytest.raises(BadInput, match="sizing needs"):
-        lots_for(equity, price, CONFIG, "EURUSD", EURUSD)
+        lots(equity, price, CONFIG, "EURUSD", EURUSD)

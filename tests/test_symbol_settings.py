@@ -81,15 +81,11 @@ def test_a_day_may_be_written_without_quotes() -> None:
 
 
 def test_money_of_yen_pairs_is_in_yen() -> None:
-    from forexgpt_core.strategy.config import StrategyConfig
-    from forexgpt_core.strategy.sizing import lots_for
-
     plain, yen = default_settings("EURUSD"), default_settings("EURJPY")
     assert (yen.cash, yen.costs.commission_per_lot) == (1_000_000.0, 350.0)
     assert (plain.cash, plain.costs.commission_per_lot) == (10_000.0, 3.5)
     shares = [s.costs.round_trip_return(s.symbol, price) for s, price in ((plain, 1.2), (yen, 132.0))]
     assert shares[1] == pytest.approx(shares[0], rel=0.2), "a round trip costs a like share of the money moved"
-    assert lots_for(yen.cash, 132.0, StrategyConfig(), "EURJPY", yen.costs) > 0
     given = SymbolSettings.from_yaml("symbol: EURJPY\ncash: 5\ncosts: {commission_per_lot: 0, spread_pips: 2}\n")
     assert (given.cash, given.costs) == (5.0, Costs(commission_per_lot=0.0, spread_pips=2.0))
 

@@ -35,7 +35,7 @@ def backtest(
     context: dg.AssetExecutionContext, config: BacktestConfig, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """One strategy over the ensemble's out-of-sample forecasts, with spread, commission, slippage and margin."""
-    from forexgpt_core.backtest.kernc import run_backtest
+    from forexgpt_core.backtest.engine import run_backtest
     from forexgpt_core.evaluation.economics import trade_economics
     from forexgpt_core.reporting.backtest import equity_picture
 

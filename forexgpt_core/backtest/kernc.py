@@ -8,8 +8,10 @@ from the bar of the fill on. How the library's parameters are used, so that its 
   A short position thus pays its ask at the entry instead of at the exit, which is the same money and the same
   marked-to-market equity at every close; the prices in `trades` are those of `fills`.
 - the library sees bid prices only: the ask levels of a short position are handed over one spread lower.
-- margin is 1 / leverage and is asked for at the entry only. There is no margin call: a position runs until its own
-  exit or until equity reaches 0 ("ruin"), where the library stops and the account stays at 0.
+- margin is 1 / leverage and is asked for at the entry only. There is no margin call (`costs.stop_out` must be 0): a
+  position runs until its own exit or until equity reaches 0 ("ruin"), where the library stops and the account stays
+  at 0.
+- trailing stops are moved by the strategy at each close, several entries of one side are several of its trades.
 - its first bar never decides, so one flat bar is put before the span and taken away afterwards.
 - what is open at the end is closed at the last close, costs paid ("end"); `finalize_trades` would use the last open.
 """
@@ -43,12 +45,26 @@ from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.config import StrategyConfig
 from forexgpt_core.strategy.decide import Decision, HeldPosition, decide_given
-from forexgpt_core.strategy.sizing import lots_for
+from forexgpt_core.strategy.rules import trailed
+from forexgpt_core.strategy.sizing import Outlook, lots_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _LEAD = 1  # bars put before the span
+
+
+def unsaid(costs: Costs, symbol: str) -> str:
+    """Return the cost that this library cannot count, in words; empty where it can count them all."""
+    refused = {
+        "an account in another currency": costs.account_of(symbol) != instrument(symbol).quote,
+        "a spread that changes": costs.spread_source != "constant",
+        "a commission in per cent": costs.commission_percent > 0,
+        "slippage that changes": costs.slippage_range_share > 0 or costs.slippage_spread_share > 0,
+        "swap": costs.swap_long_pips != 0 or costs.swap_short_pips != 0,
+        "a stop-out (set costs.stop_out to 0)": costs.stop_out > 0,
+    }
+    return ", ".join(name for name, there in refused.items() if there)
 
 
 def run_backtest(
@@ -73,7 +89,8 @@ def run_backtest(
         no_entry: see `span.lay_out`.
 
     Raises:
-        BadInput: see `span.lay_out`; or cash is not above 0; or the forecasts lack the configured horizon.
+        BadInput: see `span.lay_out`; or cash is not above 0; the forecasts lack the configured horizon; or the costs
+            are more than the library can count.
     """
     return run_span(lay_out(candles, forecasts, costs, symbol=symbol, no_entry=no_entry), config, cash=cash)
 
@@ -82,6 +99,8 @@ def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> 
     """Return the backtest of one configuration on a span that is laid out already."""
     if not (np.isfinite(cash) and cash > 0):
         raise BadInput(f"cash must be a finite number above 0, was {cash}")
+    if missing := unsaid(span.costs, span.symbol):
+        raise BadInput(f"backtesting.py cannot count {missing}; use backtest.engine")
     session = _session(span, config)
     from backtesting import Backtest
 
@@ -104,12 +123,16 @@ class _Session:
     probabilities: list[tuple[float, float]]
     close: list[float]
     scale: list[float]
+    width: list[float]
     cost_return: list[float]
+    bars_per_year: float
     spread: float
     charge_per_unit: float  # slippage and commission of one execution
     no_entry: list[bool]
     open_trades: Callable[[], Sequence[object]] = tuple
+    booked_open: int = 0  # trades that were listed when the library last charged
     entries: dict[int, tuple[Decision, float]] = field(default_factory=dict)  # decision and lots by fill bar
+    stops: dict[int, float] = field(default_factory=dict)  # where they trailed to, by fill bar
     exits: dict[int, str] = field(default_factory=dict)  # reason by fill bar of the entry
     too_small: int = 0
     held_back: int = 0
@@ -119,7 +142,9 @@ class _Session:
 
         The library lists a trade before it charges the opening, and strikes it off before it charges the closing.
         """
-        return abs(size) * (self.charge_per_unit + (self.spread if self.open_trades() else 0.0))
+        listed = len(self.open_trades())
+        opening, self.booked_open = listed > self.booked_open, listed
+        return abs(size) * (self.charge_per_unit + (self.spread if opening else 0.0))
 
     def decide(self, bar: int, held: HeldPosition | None) -> Decision:
         """Return the decision at the close of a bar."""
@@ -132,9 +157,34 @@ class _Session:
             config=self.config,
         )
 
+    def stop(self, entered: int) -> float:
+        """Return where the stop of an entry stands: a bid for a long position, an ask for a short one."""
+        decision, _ = self.entries[entered]
+        assert decision.stop_price is not None  # as every entry has
+        return self.stops.get(entered, decision.stop_price)
+
+    def bid_level(self, side: Side, level: float) -> float:
+        """Return a level as the bid at which it is reached."""
+        return level if side is Side.BUY else level - self.spread
+
+    def outlook(self, bar: int, decision: Decision, equity: float, used_margin: float) -> Outlook:
+        """Return what sizes a new position."""
+        assert decision.side is not None  # an entry has one
+        return Outlook(
+            equity=equity,
+            used_margin=used_margin,
+            one_lot=self.close[bar] * float(instrument(self.symbol).lot_units),
+            cost_return=self.cost_return[bar],
+            side=decision.side.sign,
+            probability=decision.probability,
+            scale=self.scale[bar],
+            width=self.width[bar],
+            bars_per_year=self.bars_per_year,
+        )
+
 
 def _session(span: Span, config: StrategyConfig) -> _Session:
-    signals = span.signals(config.horizon_bars)
+    signals = span.signals(config.horizon_bars, config.cost_multiple)
     lot_units = float(instrument(span.symbol).lot_units)
     silent = [float("nan")]  # the lead bar has no forecast
     return _Session(
@@ -144,7 +194,9 @@ def _session(span: Span, config: StrategyConfig) -> _Session:
         probabilities=list(zip(silent + signals.up.tolist(), silent + signals.down.tolist())),
         close=silent + span.close.tolist(),
         scale=silent + signals.scale.tolist(),
-        cost_return=silent + span.cost_return.tolist(),
+        width=silent + signals.width.tolist(),
+        cost_return=silent + span.quotes.cost_return.tolist(),
+        bars_per_year=span.bars_per_year,
         no_entry=[False, *(np.zeros(span.close.size, dtype=bool) if span.no_entry is None else span.no_entry).tolist()],
         spread=spread_price(span.costs, span.symbol),
         charge_per_unit=slippage_price(span.costs, span.symbol) + commission(1.0, span.costs) / lot_units,
@@ -167,26 +219,43 @@ def _strategy_class() -> type[Any]:
             self.last_bar = len(self.session.close) - 1
 
         def next(self) -> None:
-            bar = len(self.data) - 1
-            trade = next(iter(self._broker.trades), None)
-            if trade is None:
-                self.consider_entry(bar)
+            bar, trades = len(self.data) - 1, tuple(self._broker.trades)
+            if bar == self.last_bar:
                 return
+            for trade in trades:
+                self.trail(trade, bar)
+            leaving = [self.leave(trade, bar) for trade in trades]
+            if not any(leaving) and len(trades) < self.session.config.max_entries:
+                self.consider_entry(bar, trades)
+
+        def leave(self, trade: Any, bar: int) -> bool:
             side = Side.BUY if trade.is_long else Side.SELL
             decision = self.session.decide(bar, HeldPosition(side=side, bars_held=bar - trade.entry_bar + 1))
-            if decision.action == "exit" and bar < self.last_bar:
+            if decision.action == "exit":
                 trade.close()
                 self.session.exits[trade.entry_bar] = decision.reason
+            return decision.action == "exit"
 
-        def consider_entry(self, bar: int) -> None:
+        def trail(self, trade: Any, bar: int) -> None:
+            session, entered = self.session, trade.entry_bar
+            decision, _ = session.entries[entered]
+            if decision.trail_distance and decision.side is not None:
+                close, stop = session.close[bar], session.stop(entered)
+                session.stops[entered] = trailed(stop, decision.side.sign, close, decision.trail_distance)
+                trade.sl = session.bid_level(decision.side, session.stops[entered])
+
+        def consider_entry(self, bar: int, trades: Sequence[Any]) -> None:
             session = self.session
             decision = session.decide(bar, None)
-            if decision.action != "enter" or bar == self.last_bar:
+            if decision.action != "enter" or decision.side is None:
+                return
+            if trades and trades[0].is_long != (decision.side is Side.BUY):
                 return
             if session.no_entry[bar]:
                 session.held_back += 1
                 return
-            lots = lots_for(self.equity, session.close[bar], session.config, session.symbol, session.costs)
+            used = sum(t.entry_price * abs(t.size) for t in trades) / session.costs.leverage
+            lots = lots_for(session.outlook(bar, decision, self.equity, used), session.config, session.costs)
             if not lots:
                 session.too_small += 1
                 return
@@ -194,9 +263,16 @@ def _strategy_class() -> type[Any]:
             session.entries[bar + 1] = (decision, lots)
 
         def place(self, decision: Decision, lots: float) -> None:
-            stop, target = _bid_levels(decision, self.session.spread)
+            assert decision.side is not None  # as every entry has
+            assert decision.stop_price is not None
+            assert decision.take_profit_price is not None
+            stop, target = decision.stop_price, decision.take_profit_price
             order = self.buy if decision.side is Side.BUY else self.sell
-            order(size=round(lots * self.units_per_lot), sl=stop, tp=target)
+            order(
+                size=round(lots * self.units_per_lot),
+                sl=self.session.bid_level(decision.side, stop),
+                tp=self.session.bid_level(decision.side, target),
+            )
 
     return ForecastStrategy
 
@@ -218,7 +294,7 @@ def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -
     for trade in strategy.trades:  # closed here, see the module
         equity[-1] -= session.charge_per_unit * abs(trade.size)
         rows.append(_trade_row(span, session, trade))
-    trades = pl.DataFrame(rows, schema=TRADES_SCHEMA, orient="row")
+    trades = pl.DataFrame(sorted(rows, key=_entered), schema=TRADES_SCHEMA, orient="row")  # by entry
     counted: Stats = {
         "entries_too_small": session.too_small,
         "entries_refused": len(session.entries) - trades.height,
@@ -240,7 +316,11 @@ def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -
     )
 
 
-def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[object, ...]:
+def _entered(row: tuple[Any, ...]) -> int:
+    return int(row[2])
+
+
+def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[Any, ...]:
     decision, lots = session.entries[trade.entry_bar]
     costs, symbol = span.costs, span.symbol
     side = Side.BUY if trade.is_long else Side.SELL
@@ -263,6 +343,7 @@ def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[object, ...]:
         decision.take_profit_price,
         decision.probability,
         2 * commission(lots, costs),
+        0.0,
         profit,
         100 * profit / (abs(trade.size) * bought),
         _exit_reason(session, trade, exit_bid) if finished else "end",
@@ -272,19 +353,13 @@ def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[object, ...]:
 def _exit_reason(session: _Session, trade: Any, exit_bid: float) -> str:
     if trade.entry_bar in session.exits:
         return session.exits[trade.entry_bar]  # its order stands first in the queue of that bar
-    stop, target = _bid_levels(session.entries[trade.entry_bar][0], session.spread)
-    sign = 1 if trade.is_long else -1
-    if sign * exit_bid <= sign * stop:
+    decision, _ = session.entries[trade.entry_bar]
+    side, target = decision.side, decision.take_profit_price
+    assert side is not None  # as every entry has
+    assert target is not None
+    if side.sign * exit_bid <= side.sign * session.bid_level(side, session.stop(trade.entry_bar)):
         return "stop"
-    return "take_profit" if sign * exit_bid >= sign * target else "ruin"
-
-
-def _bid_levels(decision: Decision, spread: float) -> tuple[float, float]:
-    """Return stop and target as bid prices."""
-    assert decision.stop_price is not None  # as every entry has
-    assert decision.take_profit_price is not None
-    shift = 0.0 if decision.side is Side.BUY else spread
-    return decision.stop_price - shift, decision.take_profit_price - shift
+    return "take_profit" if side.sign * exit_bid >= side.sign * session.bid_level(side, target) else "ruin"
 
 
 def _moment(span: Span, bar: int) -> datetime:

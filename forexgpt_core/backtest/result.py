@@ -20,6 +20,7 @@ TRADES_SCHEMA: dict[str, pl.DataType] = {
     "take_profit_price": pl.Float64(),
     "probability": pl.Float64(),
     "commission": pl.Float64(),
+    "swap": pl.Float64(),
     "profit": pl.Float64(),
     "return_pct": pl.Float64(),
     "exit_reason": pl.String(),
@@ -28,14 +29,15 @@ TRADES_SCHEMA: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BacktestResult:
-    """One strategy over one span of bars. Money is in the pair's quote currency.
+    """One strategy over one span of bars. Money is in account currency.
 
     Attributes:
         stats: JSON-safe figures, None where undefined (see `summarise`).
         trades: columns of TRADES_SCHEMA in order of entry. Bars are rows of `equity`; times are the opens of the bars
-            that filled; prices include spread and slippage; profit is net of both commissions; return_pct is profit
-            over entry notional; exit_reason is "stop", "take_profit", "holding limit", "opposite signal", "end" (closed
-            at the last close of the span) or "ruin" (equity reached 0).
+            that filled; prices include spread and slippage; profit is net of both commissions and has the swap in it;
+            return_pct is profit over entry notional; exit_reason is "stop", "take_profit", "holding limit", "opposite
+            signal", "stop_out" (the broker closed it), "end" (closed at the last close of the span) or "ruin" (equity
+            reached 0).
         equity: `ts_utc, equity`, the account at the close of the bar opened at ts_utc, open positions marked at what
             closing them would bring before slippage and commission.
     """
@@ -74,10 +76,17 @@ def summarise(
         "exposure_pct": float((np.cumsum(inside)[:-1] > 0).mean()) * 100,
         "commission": float(trades["commission"].sum()),
         "final_equity": float(equity[-1]),
+        **describe(ts_utc, close, cash),
+        **counted,
+    }
+
+
+def describe(ts_utc: Times, close: Floats, cash: float) -> Stats:
+    """Return what is true of a span whatever was traded on it: cash, the unit bought and held, first and last bar."""
+    return {
         "cash": cash,
         "buy_hold_return_pct": float(close[-1] / close[0] - 1) * 100,
         "start": str(np.datetime_as_string(ts_utc[0], unit="s")) + "Z",
         "end": str(np.datetime_as_string(ts_utc[-1], unit="s")) + "Z",
         "bars": int(close.size),
-        **counted,
     }

@@ -1,16 +1,18 @@
 """The bars and forecasts of a backtest, checked and laid out once for any number of runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from forexgpt_core.backtest.performance import Floats, Ints, Times, day_ends
+from forexgpt_core.backtest.quotes import Quotes, lay_out_quotes
 from forexgpt_core.domain.bars import require_bars
+from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
-from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.decide import entry_probabilities
@@ -20,11 +22,18 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Signals:
-    """What one horizon says at every bar of a span; NaN at bars without a forecast."""
+    """What one horizon says at every bar of a span; NaN at bars without a forecast.
+
+    Attributes:
+        up, down: probability of a move beyond the hurdle.
+        scale: standard deviation of the return under the reference walk.
+        width: of the forecast's 90 % interval, log return.
+    """
 
     up: Floats
     down: Floats
     scale: Floats
+    width: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,7 +43,7 @@ class Span:
     Attributes:
         bars: `ts_utc, open, high, low, close`, bid.
         rows: (n,) which bar each forecast belongs to.
-        cost_return: (bars,) round-trip cost at each close, log return.
+        quotes: both sides of the market, costs and conversion at every bar.
         ends, periods_per_year: see `performance.day_ends`.
         no_entry: (bars,) closes at which no position may be opened; None where any may.
     """
@@ -46,31 +55,37 @@ class Span:
     forecasts: ForecastBatch
     rows: Ints
     costs: Costs
-    cost_return: Floats
+    quotes: Quotes
     ends: Ints
     periods_per_year: int
     no_entry: Bools | None = None
-    known: dict[int, Signals] = field(default_factory=dict, repr=False)
+    known: dict[tuple[int, float], Signals] = field(default_factory=dict, repr=False)
 
-    def signals(self, horizon_bars: int) -> Signals:
-        """Return the entry probabilities and scale of one horizon, computed on first use.
+    @property
+    def bars_per_year(self) -> float:
+        """Return how many bars of the timeframe a year has."""
+        return float(Timeframe.parse(self.forecasts.timeframe).per_year)
+
+    def signals(self, horizon_bars: int, cost_multiple: float = 1.0) -> Signals:
+        """Return what one horizon says with a hurdle of so many round-trip costs, computed on first use.
 
         Raises:
             BadInput: the forecasts lack that horizon.
         """
-        if horizon_bars not in self.known:
-            self.known[horizon_bars] = self._signals(horizon_bars)
-        return self.known[horizon_bars]
+        key = (horizon_bars, cost_multiple)
+        if key not in self.known:
+            self.known[key] = self._signals(horizon_bars, cost_multiple)
+        return self.known[key]
 
-    def _signals(self, horizon_bars: int) -> Signals:
+    def _signals(self, horizon_bars: int, cost_multiple: float) -> Signals:
         horizons = self.forecasts.horizons_bars
         if horizon_bars not in horizons:
             raise BadInput(f"the strategy wants horizon_bars {horizon_bars}; the forecasts have {horizons}")
         column = horizons.index(horizon_bars)
         quantiles = self.forecasts.quantiles[:, column]
-        sides = entry_probabilities(quantiles, self.cost_return[self.rows])
-        up, down, scale = (self._on_bars(values) for values in (sides[0], sides[1], self.forecasts.scale[:, column]))
-        return Signals(up=up, down=down, scale=scale)
+        up, down = entry_probabilities(quantiles, cost_multiple * self.quotes.cost_return[self.rows])
+        said = (up, down, self.forecasts.scale[:, column], interval_width(quantiles))
+        return Signals(**dict(zip(("up", "down", "scale", "width"), map(self._on_bars, said))))
 
     def _on_bars(self, values: Floats) -> Floats:
         laid = np.full(self.close.size, np.nan)
@@ -79,13 +94,20 @@ class Span:
 
 
 def lay_out(
-    candles: pl.DataFrame, forecasts: ForecastBatch, costs: Costs, *, symbol: str, no_entry: Bools | None = None
+    candles: pl.DataFrame,
+    forecasts: ForecastBatch,
+    costs: Costs,
+    *,
+    symbol: str,
+    no_entry: Bools | None = None,
+    rates: Mapping[str, pl.DataFrame] | None = None,
 ) -> Span:
     """Return the span of a backtest.
 
     Args:
         no_entry: (bars of `candles`,) closes at which no position may be opened, such as
             `strategy.event_guard.held_back` says; exits are not held back by it.
+        rates: candles of other pairs, for an account in another currency; see `quotes.lay_out_quotes`.
 
     Raises:
         BadInput: the bars are unlawful or fewer than 2, the forecasts belong to another symbol, are not in strictly
@@ -119,7 +141,7 @@ def lay_out(
         forecasts=forecasts,
         rows=(rows - first).astype(np.int64),
         costs=costs,
-        cost_return=np.asarray(costs.round_trip_return(symbol, cast(float, close))),  # arithmetic only: elementwise
+        quotes=lay_out_quotes(bars, costs, symbol=symbol, rates=rates),
         ends=ends,
         periods_per_year=periods,
         no_entry=None if no_entry is None else no_entry[first : last + 1],

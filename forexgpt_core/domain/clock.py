@@ -47,6 +47,11 @@ class Timeframe(StrEnum):
         """Return how many bars an FX week holds."""
         return WEEK_SECONDS // self.seconds
 
+    @property
+    def per_year(self) -> int:
+        """Return how many bars 52 FX weeks hold."""
+        return 52 * self.per_week
+
     @classmethod
     def parse(cls, text: str) -> "Timeframe":
         """Return the timeframe named `text`, in any case.

@@ -115,6 +115,12 @@ def law_cdf(quantiles: Floats, x: Floats | float) -> Floats:
 _MID = (np.arange(200) + 0.5) / 200
 
 
+def interval_width(quantiles: Floats) -> Floats:
+    """Return the width of the central 90 % interval of each law, log return; (..., 9) gives (...)."""
+    low, high = INTERVALS[90]
+    return np.asarray(quantiles[..., high] - quantiles[..., low])
+
+
 def law_mean_std(quantiles: Floats) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of the law, from 200 equally likely points; shapes (...,)."""
     points = law_quantiles(quantiles, _MID)

@@ -33,6 +33,12 @@ def compiled(kernel: _Kernel) -> _Kernel:
     return made
 
 
+def part(kernel: _Kernel) -> _Kernel:
+    """Compile a function that only kernels of the same file call; it is kept on disk with them."""
+    made: _Kernel = njit(nogil=True, error_model="numpy", forceinline=True)(kernel)
+    return made
+
+
 @compiled
 def rolling_sum(x: Floats, bars: int) -> Floats:
     """Return the sum of the newest `bars` values."""

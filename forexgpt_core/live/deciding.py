@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
-from forexgpt_core.domain.clock import to_utc
-from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.clock import Timeframe, to_utc
+from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.domain.orders import OrderIntent, Position
 from forexgpt_core.live.feeds import ForecastSource
@@ -12,7 +12,7 @@ from forexgpt_core.live.journal import DecisionRecord, ForecastRecord
 from forexgpt_core.live.settling import Settled
 from forexgpt_core.live.tick import Tick, exact, input_hash, intended_price, new_intent
 from forexgpt_core.strategy.decide import Decision, HeldPosition, MarketView, decide
-from forexgpt_core.strategy.sizing import lots_for
+from forexgpt_core.strategy.sizing import Outlook, lots_for
 
 
 def forecast_now(tick: Tick, forecaster: ForecastSource) -> tuple[ForecastBatch | None, str]:
@@ -57,7 +57,9 @@ def decide_now(tick: Tick, position: Position | None, batch: ForecastBatch | Non
     return decide(view, held, config)
 
 
-def guarded(tick: Tick, settled: Settled, decision: Decision) -> tuple[tuple[Veto, ...], OrderIntent | None]:
+def guarded(
+    tick: Tick, settled: Settled, decision: Decision, batch: ForecastBatch | None
+) -> tuple[tuple[Veto, ...], OrderIntent | None]:
     """Return what forbids the decision's order, or the order itself; both are empty for a decision to hold."""
     watched = () if tick.watch is None else tick.watch.vetoes(tick.bar_close_utc, tick.now_utc)
     situation = Situation(
@@ -75,7 +77,7 @@ def guarded(tick: Tick, settled: Settled, decision: Decision) -> tuple[tuple[Vet
     position = settled.account.position
     if decision.action == "enter" and decision.side is not None:
         levels = (_level(tick, decision.stop_price), _level(tick, decision.take_profit_price))
-        lots = _lots(tick, settled.account.equity)
+        lots = _lots(tick, settled.account.equity, decision, batch)
         vetoes = entry_vetoes(lots, levels, situation, tick.limits)
         return vetoes, None if vetoes else new_intent(tick, "enter", decision.side, lots, levels, decision.reason)
     if decision.action == "exit":
@@ -127,10 +129,24 @@ def _level(tick: Tick, price: float | None) -> Decimal | None:
     return None if price is None else exact(price)
 
 
-def _lots(tick: Tick, equity: Decimal) -> Decimal:
+def _lots(tick: Tick, equity: Decimal, decision: Decision, batch: ForecastBatch | None) -> Decimal:
+    """Return the lots of the entry; only a forecast decides one."""
+    assert batch is not None
+    assert decision.side is not None
     deployment = tick.deployment
-    lots = lots_for(float(equity), tick.close, deployment.config, deployment.symbol, deployment.costs)
-    return Decimal(str(lots))
+    column = batch.horizons_bars.index(deployment.config.horizon_bars)
+    law = batch.quantiles[0, column]
+    outlook = Outlook(
+        equity=float(equity),
+        one_lot=tick.close * float(instrument(deployment.symbol).lot_units),
+        cost_return=deployment.costs.round_trip_return(deployment.symbol, tick.close),
+        side=decision.side.sign,
+        probability=decision.probability,
+        scale=float(batch.scale[0, column]),
+        width=float(interval_width(law)),
+        bars_per_year=float(Timeframe.parse(deployment.timeframe).per_year),
+    )
+    return Decimal(str(lots_for(outlook, deployment.config, deployment.costs)))
 
 
 def _spread_pips(tick: Tick) -> float:

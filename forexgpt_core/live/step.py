@@ -147,7 +147,7 @@ def _tick(
     batch, failure = forecast_now(tick, forecaster)
     forecast_ms = 1e3 * (time.perf_counter() - started)
     decision = decide_now(tick, settled.account.position, batch, failure)
-    vetoes, intent = guarded(tick, settled, decision)
+    vetoes, intent = guarded(tick, settled, decision, batch)
     is_new = commit(tick, settled, decision, vetoes, intent, batch, forecast_ms)
     facts |= {"forecast_ms": forecast_ms}
     if batch is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forexgpt_core.backtest.kernc import run_span
+from forexgpt_core.backtest.engine import run_span
 from forexgpt_core.backtest.performance import Stats, day_returns
 from forexgpt_core.backtest.span import Span
 from forexgpt_core.optimisation.front import OBJECTIVES, Floats, objectives

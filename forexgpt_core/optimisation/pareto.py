@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forexgpt_core.backtest.kernc import run_span
+from forexgpt_core.backtest.engine import run_span
 from forexgpt_core.backtest.performance import Floats, Stats, day_returns
 from forexgpt_core.backtest.span import Bools, Span, lay_out
 from forexgpt_core.domain.clock import from_utc
@@ -128,7 +128,7 @@ def search(
     """Return the front of the strategies in `space`; the same arguments give the same result.
 
     Args:
-        candles, forecasts, costs, symbol, cash, no_entry: see `backtest.kernc.run_backtest`.
+        candles, forecasts, costs, symbol, cash, no_entry: see `backtest.engine.run_backtest`.
         progress: called after every generation with (share done, message).
         should_stop: asked before every backtest of the search; what was found by then is kept and scored.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from forexgpt_core.domain.forecasts import LEVELS, law_cdf
 from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
+from forexgpt_core.strategy import rules
 from forexgpt_core.strategy.config import StrategyConfig
 
 Floats = NDArray[np.float64]
@@ -54,15 +55,33 @@ class Decision:
         probability: of the likelier side moving beyond the cost; 0 where the view was refused.
         stop_price, take_profit_price: levels of a new position on the side that closes it: bid for a long one, ask
             for a short one. None unless entering.
+        trail_distance: log return at which the stop follows the closes since the entry; None where it stays.
         reason: in words, for the journal.
     """
 
     action: Action
     side: Side | None
     probability: float
-    stop_price: float | None
-    take_profit_price: float | None
     reason: str
+    stop_price: float | None = None
+    take_profit_price: float | None = None
+    trail_distance: float | None = None
+
+
+REASONS = {
+    rules.NOT_FINITE: "not finite",
+    rules.OUT_OF_RANGE: "price, scale or cost out of range",
+    rules.BELOW: "below threshold",
+    rules.ALIKE: "both sides alike",
+    rules.INSIDE_COST: "stop or target inside the cost",
+    rules.TOO_FAR: "stop or target out of range",
+    rules.KEEP: "keep",
+    rules.ENTER_LONG: "signal",
+    rules.ENTER_SHORT: "signal",
+    rules.LEAVE_AT_LIMIT: "holding limit",
+    rules.LEAVE_OPPOSITE: "opposite signal",
+}
+_REFUSED = (rules.NOT_FINITE, rules.OUT_OF_RANGE)
 
 
 def entry_probabilities(quantiles: Floats, cost: Floats | float) -> tuple[Floats, Floats]:
@@ -85,9 +104,9 @@ def entry_probabilities(quantiles: Floats, cost: Floats | float) -> tuple[Floats
 def decide(view: MarketView, held: HeldPosition | None, config: StrategyConfig) -> Decision:
     """Return the decision at a bar's close; pure, and the same for the same arguments.
 
-    Flat: buy when P(return > cost) is the larger side and reaches the threshold, sell likewise. Holding: leave at the
+    Flat: buy when P(return > hurdle) is the larger side and reaches the threshold, sell likewise. Holding: leave at the
     holding limit or when the opposite side would be entered (the new entry is the next bar's decision). A view that
-    is not finite or not a law changes nothing: the answer is "hold" and says why.
+    is not finite or not a law changes nothing: the answer is "hold" and says why. The rules stand in `strategy.rules`.
 
     Raises:
         BadInput: the law has not nine quantiles.
@@ -96,10 +115,10 @@ def decide(view: MarketView, held: HeldPosition | None, config: StrategyConfig) 
     if quantiles.shape != LEVELS.shape:
         raise BadInput(f"a market view needs {LEVELS.size} quantiles, got an array of shape {quantiles.shape}")
     if not (np.isfinite(quantiles).all() and math.isfinite(view.cost_return)):
-        return _hold("not finite")
+        return Decision(action="hold", side=None, probability=0.0, reason=REASONS[rules.NOT_FINITE])
     if (np.diff(quantiles) < 0).any():
-        return _hold("quantiles cross")
-    up, down = entry_probabilities(quantiles[None, :], view.cost_return)
+        return Decision(action="hold", side=None, probability=0.0, reason="quantiles cross")
+    up, down = entry_probabilities(quantiles[None, :], config.cost_multiple * view.cost_return)
     return decide_given(
         (float(up[0]), float(down[0])),
         close=view.close,
@@ -121,59 +140,38 @@ def decide_given(
 ) -> Decision:
     """Return what `decide` returns, from the probabilities of `entry_probabilities` (up, down) of a lawful forecast.
 
-    A backtest computes those once for all bars; every other rule of `decide` stands here.
+    A backtest computes those once for all bars.
     """
     up, down = probabilities
-    if not all(map(math.isfinite, (up, down, close, scale, cost_return))):
-        return _hold("not finite")
-    if close <= 0 or scale <= 0 or cost_return < 0:
-        return _hold("price, scale or cost out of range")
-    likelier = max(up, down)
-    signal = _signal(up, down, config.entry_probability)
-    if held is not None:
-        return _decide_held(held, signal, likelier, config)
-    if signal is None:
-        return _hold("both sides alike" if likelier >= config.entry_probability else "below threshold", likelier)
-    return _enter(signal, likelier, close, scale, cost_return, config)
-
-
-def _signal(up: float, down: float, threshold: float) -> Side | None:
-    if max(up, down) < threshold or up == down:
-        return None
-    return Side.BUY if up > down else Side.SELL
-
-
-def _decide_held(held: HeldPosition, signal: Side | None, likelier: float, config: StrategyConfig) -> Decision:
-    if held.bars_held >= config.holding_limit_bars:
-        reason = "holding limit"
-    elif signal is held.side.opposite:
-        reason = "opposite signal"
-    else:
-        return _hold("keep", likelier)
-    return Decision(
-        action="exit", side=held.side, probability=likelier, stop_price=None, take_profit_price=None, reason=reason
+    one_scale = scale if config.distance_unit == "volatility" else rules.PERCENT
+    stop_distance, target_distance = config.stop_scales * one_scale, config.take_profit_scales * one_scale
+    code = rules.judge(
+        up,
+        down,
+        close,
+        scale,
+        cost_return,
+        rules.FLAT if held is None else held.side.sign,
+        0 if held is None else held.bars_held,
+        config.entry_probability,
+        stop_distance,
+        target_distance,
+        config.holding_limit_bars,
+        config.opposite_exit,
     )
-
-
-def _enter(
-    side: Side, probability: float, close: float, scale: float, cost_return: float, config: StrategyConfig
-) -> Decision:
-    stop_distance, target_distance = config.stop_scales * scale, config.take_profit_scales * scale
-    if min(stop_distance, target_distance) <= cost_return:  # it would be stopped, or win nothing, by the spread alone
-        return _hold("stop or target inside the cost", probability)
-    if max(stop_distance, target_distance) > 1:  # prices e times apart: no currency law, and exp could overflow
-        return _hold("stop or target out of range", probability)
+    likelier = 0.0 if code in _REFUSED else max(up, down)
+    if code in (rules.LEAVE_AT_LIMIT, rules.LEAVE_OPPOSITE):
+        assert held is not None  # only a held position is left
+        return Decision(action="exit", side=held.side, probability=likelier, reason=REASONS[code])
+    if code not in (rules.ENTER_LONG, rules.ENTER_SHORT):
+        return Decision(action="hold", side=None, probability=likelier, reason=REASONS[code])
+    side = Side.BUY if code == rules.ENTER_LONG else Side.SELL
     return Decision(
         action="enter",
         side=side,
-        probability=probability,
-        stop_price=close * math.exp(-side.sign * stop_distance),
-        take_profit_price=close * math.exp(side.sign * target_distance),
-        reason="signal",
-    )
-
-
-def _hold(reason: str, probability: float = 0.0) -> Decision:
-    return Decision(
-        action="hold", side=None, probability=probability, stop_price=None, take_profit_price=None, reason=reason
+        probability=likelier,
+        stop_price=rules.level(close, -side.sign * stop_distance),
+        take_profit_price=rules.level(close, side.sign * target_distance),
+        trail_distance=config.trailing_scales * one_scale if config.trailing_scales > 0 else None,
+        reason=REASONS[code],
     )

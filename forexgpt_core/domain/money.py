@@ -16,16 +16,9 @@ def notional_in_account(units: float, price: float, rate: float, base_is_account
     return units * price * rate
 
 
-def margin(units: float, price: float, rate: float, leverage: float, base_is_account: bool) -> float:
-    """Return the account money that opening a position ties up; it stays as it was at the entry."""
-    return notional_in_account(units, price, rate, base_is_account) / leverage
-
-
-def commission_of(
-    lots: float, units: float, price: float, rate: float, per_lot: float, percent: float, base_is_account: bool
-) -> float:
+def commission_of(lots: float, notional: float, per_lot: float, percent: float) -> float:
     """Return one side's commission in account currency: `per_lot` of it and `percent` per cent of the notional."""
-    return lots * per_lot + percent / 100.0 * notional_in_account(units, price, rate, base_is_account)
+    return lots * per_lot + percent / 100.0 * notional
 
 
 def profit_in_account(

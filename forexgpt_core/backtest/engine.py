@@ -1,0 +1,318 @@
+"""Backtests by the compiled event loop: one configuration in full, or thousands of them over the same arrays.
+
+It trades as `backtest.kernc` does where the two can say the same, which tests hold trade by trade. What it has beyond
+that library: spread, slippage and conversion that change from bar to bar, swap, the broker's stop-out, and a margin
+that counts the commission.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forexgpt_core.backtest import layout
+from forexgpt_core.backtest.performance import Floats, Stats
+from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult, describe
+from forexgpt_core.backtest.span import Bools, Signals, Span, lay_out
+from forexgpt_core.domain.costs import Costs
+from forexgpt_core.domain.forecasts import ForecastBatch
+from forexgpt_core.domain.orders import Side
+from forexgpt_core.errors import BadInput
+from forexgpt_core.strategy import rules
+from forexgpt_core.strategy.config import StrategyConfig
+from forexgpt_core.strategy.sizing import SIZING_CODES, WALK_WIDTH, scales_per_year
+
+_REASONS = {
+    layout.STOP: "stop",
+    layout.TARGET: "take_profit",
+    layout.LIMIT: "holding limit",
+    layout.OPPOSITE: "opposite signal",
+    layout.END: "end",
+    layout.RUIN: "ruin",
+    layout.STOP_OUT: "stop_out",
+}
+_CHUNK = 64  # configurations that one thread takes at a time
+_NO_CURVE, _NO_TRADES = np.empty(0), np.empty(0, layout.ENTRY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sweep:
+    """What many configurations did on one span.
+
+    Attributes:
+        stats: of each configuration that was run, in the order given; fewer than asked for where it was stopped.
+        moments: (configurations, blocks, 2) sum and sum of squares of the returns per FX day in each block of days.
+        edges: (blocks + 1,) days at which blocks begin, and the number of days.
+    """
+
+    stats: Sequence[Stats]
+    moments: Floats
+    edges: NDArray[np.int64]
+
+
+def run_backtest(
+    candles: pl.DataFrame,
+    forecasts: ForecastBatch,
+    config: StrategyConfig,
+    costs: Costs,
+    *,
+    symbol: str,
+    cash: float = 100_000.0,
+    no_entry: Bools | None = None,
+    rates: Mapping[str, pl.DataFrame] | None = None,
+) -> BacktestResult:
+    """Return how the strategy would have done on the bars from the first forecast origin to the last.
+
+    Bars without a forecast decide nothing. Stats count what did not happen: entries_too_small (less than the venue's
+    least lot), entries_refused (margin), entries_held_back (`no_entry`), bars_without_forecast.
+
+    Args:
+        candles: lawful bid bars; those outside the span are not read.
+        cash: of the account at the start, in account currency.
+        no_entry, rates: see `span.lay_out`.
+
+    Raises:
+        BadInput: see `span.lay_out`; or cash is not above 0; or the forecasts lack the configured horizon.
+    """
+    span = lay_out(candles, forecasts, costs, symbol=symbol, no_entry=no_entry, rates=rates)
+    return run_span(span, config, cash=cash)
+
+
+def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> BacktestResult:
+    """Return the backtest of one configuration on a span that is laid out already.
+
+    Raises:
+        BadInput: cash is not above 0, or the forecasts lack the configured horizon.
+    """
+    bars = span.close.size
+    curve, trades = np.empty(bars), np.empty(bars, layout.ENTRY)
+    tallies = np.zeros(1, layout.TALLY)
+    laid = _lay_out(span, [config], cash)
+    _run(laid, laid.strategies, tallies, np.zeros((1, 0, 2)), curve, trades)
+    tally = tallies[0]
+    rows = trades[: tally["trades"]]
+    rows = rows[np.argsort(rows["bar"], kind="stable")]
+    return BacktestResult(
+        stats=_stats(tallies, laid)[0] | describe(span.ts_utc, span.close, cash),
+        trades=_table(span, rows),
+        equity=pl.DataFrame({"ts_utc": span.bars["ts_utc"], "equity": curve}),
+    )
+
+
+def sweep(
+    span: Span,
+    configs: Sequence[StrategyConfig],
+    *,
+    cash: float = 100_000.0,
+    blocks: int = 0,
+    workers: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Sweep:
+    """Return the figures of many configurations; the same, bit for bit, as each would give alone.
+
+    Memory beside the result is that of one configuration per worker, however many there are.
+
+    Args:
+        blocks: of days whose moments are wanted; 0 for none.
+        workers: threads; by default as many as this process may use cores.
+        should_stop: asked before every batch of configurations.
+
+    Raises:
+        BadInput: see `run_span`.
+    """
+    laid = _lay_out(span, configs, cash)
+    edges = np.linspace(0, span.ends.size, blocks + 1).astype(np.int64)
+    tallies, moments = np.zeros(len(configs), layout.TALLY), np.zeros((len(configs), blocks, 2))
+
+    def work(start: int) -> bool:
+        if should_stop():
+            return False
+        part = slice(start, start + _CHUNK)
+        _run(laid, laid.strategies[part], tallies[part], moments[part], _NO_CURVE, _NO_TRADES, edges)
+        return True
+
+    done = _side_by_side(work, range(0, len(configs), _CHUNK), workers or len(os.sched_getaffinity(0)))
+    count = min(done * _CHUNK, len(configs))
+    return Sweep(stats=_stats(tallies[:count], laid), moments=moments[:count], edges=edges)
+
+
+def _side_by_side(work: Callable[[int], bool], starts: Iterable[int], workers: int) -> int:
+    """Return how many batches were done, from the first on without a gap."""
+    with ThreadPoolExecutor(workers) as pool:  # the kernel lets go of the interpreter's lock
+        done = list(pool.map(work, starts))
+    return done.index(False) if False in done else len(done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Laid:
+    """A span as the kernel reads it, with the configurations to run on it."""
+
+    market: layout.Market
+    signals: layout.Signals
+    terms: layout.Terms
+    strategies: layout.Records
+    common: Stats = field(default_factory=dict)
+
+
+def _lay_out(span: Span, configs: Sequence[StrategyConfig], cash: float) -> _Laid:
+    if not (math.isfinite(cash) and cash > 0):
+        raise BadInput(f"cash must be a finite number above 0, was {cash}")
+    wanted = sorted({(config.horizon_bars, config.cost_multiple) for config in configs})
+    numbers = {key: number for number, key in enumerate(wanted)}
+    said = [span.signals(*key) for key in wanted]
+    quotes, costs = span.quotes, span.costs
+    market = layout.Market(
+        **{name: getattr(quotes, name) for name in layout.Market._fields if name not in ("no_entry", "ends")},
+        no_entry=np.zeros(span.close.size, dtype=np.bool_) if span.no_entry is None else span.no_entry,
+        ends=span.ends,
+    )
+    terms = layout.Terms(  # a whole number would be another type, and compile everything again
+        cash=float(cash),
+        leverage=float(costs.leverage),
+        lot_units=float(quotes.lot_units),
+        commission_per_lot=float(costs.commission_per_lot),
+        commission_percent=float(costs.commission_percent),
+        min_lots=float(costs.min_lots),
+        lot_step=float(costs.lot_step),
+        stop_out=float(costs.stop_out),
+        base_is_account=quotes.base_is_account,
+        yearly=math.sqrt(span.periods_per_year),
+    )
+    return _Laid(
+        market=market,
+        signals=_stacked(said),
+        terms=terms,
+        strategies=_strategies(configs, numbers, span.bars_per_year),
+        common={"bars_without_forecast": int(span.close.size - span.rows.size)},
+    )
+
+
+def _stacked(said: Sequence[Signals]) -> layout.Signals:
+    up, down, scale, width = (np.stack([getattr(one, n) for one in said]) for n in ("up", "down", "scale", "width"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(width > 0, WALK_WIDTH * scale / width, np.inf)  # as `sizing.width_ratio`
+    return layout.Signals(up=up, down=down, scale=scale, width_ratio=ratio)
+
+
+def _strategies(
+    configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], bars_per_year: float
+) -> layout.Records:
+    rows = [
+        (
+            numbers[one.horizon_bars, one.cost_multiple],
+            one.entry_probability,
+            one.stop_scales,
+            one.take_profit_scales,
+            one.trailing_scales,
+            0.0 if one.distance_unit == "volatility" else rules.PERCENT,
+            SIZING_CODES[one.sizing],
+            one.size_fraction,
+            one.lots,
+            one.holding_limit_bars,
+            one.max_entries,
+            one.opposite_exit,
+            scales_per_year(one, bars_per_year),
+        )
+        for one in configs
+    ]
+    return np.array(rows, dtype=layout.STRATEGY)
+
+
+def _run(
+    laid: _Laid,
+    strategies: layout.Records,
+    tallies: layout.Records,
+    moments: Floats,
+    curve: Floats,
+    trades: layout.Records,
+    edges: NDArray[np.int64] | None = None,
+) -> None:
+    from forexgpt_core.backtest.kernels import run_all  # the compiler is loaded where something runs
+
+    no_blocks = np.zeros(1, dtype=np.int64)
+    run_all(
+        laid.market,
+        laid.signals,
+        laid.terms,
+        strategies,
+        no_blocks if edges is None else edges,
+        curve,
+        trades,
+        tallies,
+        moments,
+    )
+
+
+def _stats(tallies: layout.Records, laid: _Laid) -> list[Stats]:
+    """Return the figures of each run; those that a run does not have are None."""
+    columns = _columns(tallies, laid)
+    names = list(columns)
+    lists = [_plain(values) for values in columns.values()]
+    return [dict(zip(names, row)) | laid.common for row in zip(*lists)]
+
+
+def _columns(tallies: layout.Records, laid: _Laid) -> dict[str, NDArray[np.generic]]:
+    t, bars, cash = tallies, laid.market.bid_open.size, laid.terms.cash
+    trades = t["trades"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "return_pct": (t["final_equity"] / cash - 1) * 100,
+            "max_drawdown_pct": t["max_drawdown"] * 100,
+            "sharpe": np.where(t["deviation"] > 1e-15, t["mean"] / t["deviation"] * laid.terms.yearly, np.nan),
+            "sortino": np.where(t["downside"] > 1e-15, t["mean"] / t["downside"] * laid.terms.yearly, np.nan),
+            "trades": trades,
+            "win_rate_pct": t["wins"] / trades * 100,
+            "profit_factor": np.where(t["lost"] > 0, t["won"] / t["lost"], np.nan),
+            "average_trade_pct": t["return_sum"] / trades * 100,
+            "average_bars_held": t["bars_held"] / trades,
+            "exposure_pct": t["exposed_bars"] / bars * 100,
+            "final_equity": t["final_equity"],
+            "commission": t["commission"],
+            "swap": t["swap"],
+            "spread_cost": t["spread"],
+            "slippage_cost": t["slippage"],
+            "turnover": t["turnover"],
+            "entries_too_small": t["too_small"],
+            "entries_refused": t["refused"],
+            "entries_held_back": t["held_back"],
+            "ruined": t["ruined"],
+        }
+
+
+def _plain(values: NDArray[np.generic]) -> list[float | int | bool | None]:
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _table(span: Span, rows: layout.Records) -> pl.DataFrame:
+    times = span.ts_utc
+    columns = {
+        "entry_utc": times[rows["bar"]],
+        "exit_utc": times[rows["exit_bar"]],
+        "entry_bar": rows["bar"],
+        "exit_bar": rows["exit_bar"],
+        "side": np.where(rows["side"] == rules.LONG, Side.BUY.value, Side.SELL.value),
+        "lots": rows["lots"],
+        "entry_price": rows["entry_price"],
+        "exit_price": rows["exit_price"],
+        "stop_price": rows["first_stop"],
+        "take_profit_price": rows["target"],
+        "probability": rows["probability"],
+        "commission": rows["commission"],
+        "swap": rows["swap"],
+        "profit": rows["profit"],
+        "return_pct": 100 * rows["profit"] / rows["notional"],
+        "exit_reason": [_REASONS[int(reason)] for reason in rows["reason"]],
+    }
+    table = pl.DataFrame(
+        {name: pl.Series(np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v) for name, v in columns.items()}
+    )
+    return table.with_columns(pl.col("entry_utc", "exit_utc").dt.replace_time_zone("UTC")).cast(
+        pl.Schema(TRADES_SCHEMA)
+    )
