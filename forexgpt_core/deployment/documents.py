@@ -122,6 +122,10 @@ def _value(hint: object, value: object, where: str) -> object:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return None if value is None else _value(arguments[0], value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise BadInput(f"unknown '{where}' {_shown(value)}{suggestion(str(value), map(str, arguments))}")
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"'{where}'", f"{where}.")
     if origin is tuple:

@@ -83,13 +83,43 @@ def backtest_overfitting(returns: NDArray[np.floating], *, blocks: int = 16) -> 
     Source: Bailey, Borwein, Lopez de Prado and Zhu (2017), Journal of Computational Finance 20(4).
     """
     x = _require(returns, blocks)
-    rows, trials = x.shape
-    edges = np.linspace(0, rows, blocks + 1).astype(np.int64)
-    x = x / np.where(np.any(x, axis=0), np.sqrt(np.mean(x**2, axis=0)), 1.0)  # of size 1, the ratio is the same
+    edges = np.linspace(0, len(x), blocks + 1).astype(np.int64)
     sums, squares = (np.add.reduceat(values, edges[:-1], axis=0) for values in (x, x**2))
+    return _judge(sums, squares, np.diff(edges))
+
+
+def overfitting_of_moments(moments: Floats, lengths: NDArray[np.int64]) -> BacktestOverfitting:
+    """Return what `backtest_overfitting` returns, from the moments of the returns in each block alone.
+
+    A Sharpe ratio needs no more, so thousands of trials are judged without keeping their returns.
+
+    Args:
+        moments: (trials, blocks, 2) sum and sum of squares of each trial's returns in each block.
+        lengths: (blocks,) rows in each block.
+
+    Raises:
+        TooFewRows: a block has fewer than 2 rows.
+        BadInput: there are fewer than 2 trials, a moment is not finite, or the blocks are odd or out of range.
+    """
+    if moments.ndim != 3 or moments.shape[0] < 2 or moments.shape[1:] != (lengths.size, 2):
+        raise BadInput(f"moments must be (trials, {lengths.size}, 2) with at least 2 trials, had {moments.shape}")
+    _require_blocks(lengths.size)
+    if lengths.min() < _LEAST_BLOCK_ROWS:
+        raise TooFewRows(int(lengths.sum()), _LEAST_BLOCK_ROWS * lengths.size, lengths.size)
+    if not np.isfinite(moments).all():
+        raise BadInput(f"the moments of trial {int(np.nonzero(~np.isfinite(moments))[0][0])} are not finite")
+    return _judge(np.ascontiguousarray(moments[:, :, 0].T), np.ascontiguousarray(moments[:, :, 1].T), lengths)
+
+
+def _judge(sums: Floats, squares: Floats, lengths: NDArray[np.int64]) -> BacktestOverfitting:
+    blocks, trials = sums.shape
+    rows = int(lengths.sum())
+    size = np.sqrt(squares.sum(axis=0) / rows)
+    size = np.where(size > 0, size, 1.0)  # returns of size 1 have the same ratio
+    sums, squares = sums / size, squares / size**2
     halves = _halves(blocks)
     chunk = max(_CELLS // trials, 1)
-    parts = [_chosen(halves[at : at + chunk], sums, squares, np.diff(edges)) for at in range(0, len(halves), chunk)]
+    parts = [_chosen(halves[at : at + chunk], sums, squares, lengths) for at in range(0, len(halves), chunk)]
     inside, outside, rank = (np.concatenate(values) for values in zip(*parts, strict=True))
     share = rank / (trials + 1)
     varied = float(np.ptp(inside)) > 0
@@ -108,8 +138,7 @@ def _require(returns: NDArray[np.floating], blocks: int) -> Floats:
     x = np.asarray(returns, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] < 2:
         raise BadInput(f"returns must be (rows, trials) with at least 2 trials, had shape {x.shape}")
-    if blocks % 2 or not 4 <= blocks <= MOST_BLOCKS:
-        raise BadInput(f"blocks must be even and between 4 and {MOST_BLOCKS}, was {blocks}")
+    _require_blocks(blocks)
     if x.shape[0] < _LEAST_BLOCK_ROWS * blocks:
         raise TooFewRows(x.shape[0], _LEAST_BLOCK_ROWS * blocks, blocks)
     if not np.isfinite(x).all():
@@ -120,6 +149,11 @@ def _require(returns: NDArray[np.floating], blocks: int) -> Floats:
         trial = int(still[0])
         raise ConstantTrial(f"trial {trial} returns {x[0, trial]:.6g} in all {len(x)} rows; check how it was computed")
     return x
+
+
+def _require_blocks(blocks: int) -> None:
+    if blocks % 2 or not 4 <= blocks <= MOST_BLOCKS:
+        raise BadInput(f"blocks must be even and between 4 and {MOST_BLOCKS}, was {blocks}")
 
 
 def _halves(blocks: int) -> Floats:
