@@ -1,7 +1,7 @@
 """Money as a broker counts it, one scalar at a time.
 
-Every function takes and returns plain numbers, so numba compiles it as it stands and Python runs it with the same
-result. Units are of base currency, prices are quote currency per unit of base currency, `rate` is account currency per
+Every function takes and returns plain numbers and calls no other, so numba compiles it as it stands and Python runs it
+with the same result. Units are of base currency, prices are quote currency per unit of base currency, `rate` is account currency per
 unit of quote currency, and `sign` is +1 for a long position and -1 for a short one. Where the account is kept in the
 pair's base currency (`base_is_account`), the pair's own price converts, and `rate` is not read.
 """
@@ -9,15 +9,17 @@ pair's base currency (`base_is_account`), the pair's own price converts, and `ra
 import math
 
 
-def notional_in_account(units: float, price: float, rate: float, base_is_account: bool) -> float:
-    """Return what a position is worth in account currency."""
-    if base_is_account:
-        return units
-    return units * price * rate
+def margin(units: float, price: float, rate: float, leverage: float, base_is_account: bool) -> float:
+    """Return the account money that opening a position ties up; it stays as it was at the entry."""
+    notional = units if base_is_account else units * price * rate
+    return notional / leverage
 
 
-def commission_of(lots: float, notional: float, per_lot: float, percent: float) -> float:
+def commission_of(
+    lots: float, units: float, price: float, rate: float, per_lot: float, percent: float, base_is_account: bool
+) -> float:
     """Return one side's commission in account currency: `per_lot` of it and `percent` per cent of the notional."""
+    notional = units if base_is_account else units * price * rate
     return lots * per_lot + percent / 100.0 * notional
 
 
