@@ -1,9 +1,9 @@
 """Money as a broker counts it, one scalar at a time.
 
 Every function takes and returns plain numbers and calls no other, so numba compiles it as it stands and Python runs it
-with the same result. Units are of base currency, prices are quote currency per unit of base currency, `rate` is account currency per
-unit of quote currency, and `sign` is +1 for a long position and -1 for a short one. Where the account is kept in the
-pair's base currency (`base_is_account`), the pair's own price converts, and `rate` is not read.
+with the same result. Units are of base currency, prices are quote currency per unit of base currency, `rate` is account
+currency per unit of quote currency, and `sign` is +1 for a long position and -1 for a short one. Where the account is
+kept in the pair's base currency (`base_is_account`), the pair's own price converts, and `rate` is not read.
 """
 
 import math
