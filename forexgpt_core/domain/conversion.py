@@ -76,7 +76,7 @@ def account_rates(
     """Return what the quote currency of a pair is worth in the account, bar by bar.
 
     A candle's close is a rate from its end on, and its end is the usual step of its table after its open. Candles are
-    bids. The pair's own candles may be part of the way.
+    bids. The pair itself may be part of the way; its price at its own open and close is what it opens and closes at.
 
     Args:
         candles: lawful bars of the pair.
@@ -93,15 +93,18 @@ def account_rates(
     if account == pair.base:
         opened, closed = (1.0 / candles[name].to_numpy() for name in ("open", "close"))
         return AccountRates(open=opened, close=closed, base_is_account=True)
-    known = {pair.symbol: candles} | {instrument(name).symbol: frame for name, frame in rates.items()}
-    path = conversion_path(pair.quote, account, known)
+    others = {instrument(name).symbol: frame for name, frame in rates.items()}
+    path = conversion_path(pair.quote, account, {pair.symbol, *others})
     opens = _opens(candles)
     moments = np.concatenate([opens, _ends(opens)])
     value, stale = np.ones(moments.size), np.zeros(moments.size, dtype=np.bool_)
     for leg in path:
-        price, old = _last_known(known[leg.symbol], leg.symbol, moments)
+        if leg.symbol == pair.symbol:
+            price = np.concatenate([candles["open"].to_numpy(), candles["close"].to_numpy()])
+        else:
+            price, old = _last_known(others[leg.symbol], leg.symbol, moments)
+            stale |= old
         value = value / price if leg.inverted else value * price
-        stale |= old
     opened, closed = (np.ascontiguousarray(half) for half in np.split(value, 2))
     either = np.logical_or(*np.split(stale, 2))
     return AccountRates(open=opened, close=closed, base_is_account=False, path=path, stale_bars=int(either.sum()))
