@@ -180,6 +180,8 @@ def test_stale_rates_are_counted_and_a_weekend_makes_none() -> None:
     assert found.stale_bars == 4  # the closes of three bars, and the open of the one after them
     assert found.close[52] == found.close[49]
     assert of("EURGBP", "USD", candles, GBPUSD=rates.filter(pl.col("ts_utc") < gone)).stale_bars == 150
+    two_steps = of("GBPJPY", "EUR", candles, USDJPY=holed, EURUSD=rates)
+    assert two_steps.stale_bars == 4, "a hole in either pair counts"
     daily = bars(60, Timeframe.D1, start=datetime(2018, 1, 8, tzinfo=UTC))
     assert of("EURGBP", "USD", candles, GBPUSD=daily).stale_bars == 0
 

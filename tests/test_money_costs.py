@@ -120,6 +120,17 @@ def test_a_commission_in_account_currency_is_a_share_of_the_notional_there() -> 
 
 
 @pytest.mark.parametrize(
+    ("symbol", "account", "cash", "commission"),
+    [("USDJPY", "", 1e6, 350.0), ("USDJPY", "USD", 1e4, 3.5), ("EURUSD", "", 1e4, 3.5), ("EURUSD", "JPY", 1e6, 350.0)],
+)
+def test_absent_amounts_of_money_are_those_of_the_accounts_currency(
+    symbol: str, account: str, cash: float, commission: float
+) -> None:
+    told = SymbolSettings.from_document({"symbol": symbol, "costs": {"account_currency": account}})
+    assert (told.cash, told.costs.commission_per_lot) == (cash, commission)
+
+
+@pytest.mark.parametrize(
     ("symbol", "pip", "units", "price", "pip_of_a_lot"),
     [
         ("EURUSD", 0.0001, 100_000, 1.2, 10.0),  # dollars

@@ -161,6 +161,13 @@ def test_lots_never_exceed_what_is_wanted_or_affordable(wanted: float, affordabl
     assert lots == 0 or 0.01 <= lots <= min(wanted, affordable) * (1 + 1e-9) + 1e-11
 
 
+@pytest.mark.parametrize(
+    "amounts", [(math.nan, 4.0), (4.0, math.nan), (math.inf, math.inf), (-1.0, 4.0), (1e300, 1e300)]
+)
+def test_an_amount_that_cannot_be_meant_trades_nothing(amounts: tuple[float, float]) -> None:
+    assert money.rounded_lots(*amounts, 0.01, 0.01) == 0
+
+
 @given(equity=st.floats(0, 1e9))
 def test_hundredths_of_a_lot_are_rounded_as_ever(equity: float) -> None:
     steps = math.floor(equity / 12_345.6 / 0.01 + 1e-9)
@@ -170,6 +177,8 @@ def test_hundredths_of_a_lot_are_rounded_as_ever(equity: float) -> None:
 CALLS: list[tuple[Callable[..., float], tuple[float | bool, ...]]] = [
     (money.rounded_lots, (1.239, 4.0, 0.01, 0.01)),
     (money.rounded_lots, (math.nan, 4.0, 0.01, 0.01)),
+    (money.rounded_lots, (4.0, math.nan, 0.01, 0.01)),
+    (money.rounded_lots, (4e300, 4e300, 0.01, 0.01)),
     (money.rounded_lots, (17.0, 16.9, 5.0, 5.0)),
     (money.liquidation_price, (9_000.0, 1.0, 250_000.0, 1.21, 9_000.0, 0.5, 0.9, False)),
     (money.liquidation_price, (9_000.0, 1.0, 2_000.0, 1.21, 9_000.0, 0.5, 0.9, False)),

@@ -55,6 +55,28 @@ def test_a_trade_is_worth_what_the_ledger_says_to_the_cent(one: Scenario) -> Non
     assert cents(Decimal(found["gross"] + found["swap"] - found["commission"])) == one.net_cents
 
 
+@pytest.mark.parametrize(
+    ("sign", "balance", "units", "entry", "rate", "base", "price"),
+    [
+        # 100,000 euros at 1.20 and 1:30 tie up 4,000 dollars; 5,000 may shrink to 2,000: 3,000 dollars are 300 pips
+        (1.0, 5_000.0, 100_000.0, 1.20, 1.0, False, "1.17"),
+        (-1.0, 5_000.0, 100_000.0, 1.20, 1.0, False, "1.23"),
+        # 100,000 dollars tie up 3,333.33 of them; 4,000 may shrink to 1,666.67: lost are 7/3 % of the dollars
+        (1.0, 4_000.0, 100_000.0, 110.0, 1 / 110, True, "107.491857"),  # 100,000 (1 - 110 / price) = -2,333.33
+        (-1.0, 4_000.0, 100_000.0, 110.0, 1 / 110, True, "112.627986"),
+        # 100,000 euros at .88 pounds of 1.25 dollars tie up 3,666.67; of 5,000 may go 3,166.67 dollars: 2,533.33 pounds
+        (1.0, 5_000.0, 100_000.0, 0.88, 1.25, False, "0.854667"),
+        (-1.0, 5_000.0, 100_000.0, 0.88, 1.25, False, "0.905333"),
+    ],
+)
+def test_the_broker_closes_at_the_price_that_halves_the_margin(
+    sign: float, balance: float, units: float, entry: float, rate: float, base: bool, price: str
+) -> None:
+    used = money.margin(units, entry, rate, 30.0, base)
+    found = money.liquidation_price(balance, sign, units, entry, used, 0.5, rate, base)
+    assert found == pytest.approx(float(price), abs=5e-7)
+
+
 def test_wednesday_counts_three_nights_and_no_other_bar_charges() -> None:
     one = SCENARIOS[0]
     swaps = lay_out_quotes(one.candles, one.costs, symbol=one.symbol).swap_long / -0.000062

@@ -109,7 +109,7 @@ class SymbolSettings:
         walk_forward: how families are validated; its shares, purge and embargo also split what is deployed.
         calibration: how intervals are made to cover what they promise.
         ensemble: how the families are combined.
-        cash: equity a simulated account starts with, in quote currency.
+        cash: equity a simulated account starts with, in its currency; see `Costs.account_currency`.
         guard: when the economic calendar holds entries back, in backtest, paper and live alike.
     """
 
@@ -171,7 +171,7 @@ class SymbolSettings:
         Raises:
             BadInput: an unknown key, a wrong type, or an unlawful value.
         """
-        return build(cls, _in_quote_currency(document), "symbol settings")
+        return build(cls, _in_account_currency(document), "symbol settings")
 
     def to_yaml(self) -> str:
         """Return the settings as YAML, every setting written out."""
@@ -191,7 +191,7 @@ class SymbolSettings:
 def default_settings(symbol: str) -> SymbolSettings:
     """Return the settings of a pair nobody has set anything for; EURUSD has the sample candles.
 
-    Money is in quote currency, so the same account and commission are a hundred times as many yen.
+    Money is in the account's currency, so the same account and commission are a hundred times as many yen.
 
     Raises:
         UnknownName: the pair is not known.
@@ -201,12 +201,15 @@ def default_settings(symbol: str) -> SymbolSettings:
     return SymbolSettings.from_document({"symbol": key, "source": source})
 
 
-def _in_quote_currency(document: object) -> object:
-    """Return a document whose absent amounts of money have defaults in the pair's own quote currency."""
+def _in_account_currency(document: object) -> object:
+    """Return a document whose absent amounts of money have defaults in the currency of the account."""
     pair = INSTRUMENTS.get(str(document.get("symbol"))) if isinstance(document, Mapping) else None
-    if pair is None or pair.quote != "JPY" or not isinstance(document, Mapping):
+    if pair is None or not isinstance(document, Mapping):
         return document
     costs = document.get("costs", {})
+    account = costs.get("account_currency") if isinstance(costs, Mapping) else None
+    if (account or pair.quote) != "JPY":
+        return document
     if isinstance(costs, Mapping):
         costs = {"commission_per_lot": _YEN * Costs().commission_per_lot, **costs}
     return {"cash": _YEN * _CASH, **document, "costs": costs}

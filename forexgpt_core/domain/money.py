@@ -73,9 +73,14 @@ def liquidation_price(
 
 
 def rounded_lots(wanted: float, affordable: float, min_lots: float, lot_step: float) -> float:
-    """Return the lots to trade: the smaller amount, rounded down to the step; 0 where that is below the least lot."""
+    """Return the lots to trade: the smaller amount, rounded down to the step.
+
+    It is 0 where that is below the least lot, and where an amount is no number or beyond any account.
+    """
+    if not (wanted > 0.0 and affordable > 0.0):
+        return 0.0
     lots = min(wanted, affordable)
-    if not 0.0 < lots < math.inf:
+    if not lots < 1e15 * lot_step:  # whole numbers up to there are exact
         return 0.0
     steps = math.floor(lots / lot_step + 1e-9)  # 0.29 / 0.01 is 28.999999999999996
     per_lot = math.floor(1.0 / lot_step + 0.5)
