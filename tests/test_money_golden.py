@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 from money_scenarios import CENTS, SCENARIOS, THURSDAY_BAR, WEDNESDAY_BAR, Scenario, cents
 
-from forexgpt_core.backtest import money
 from forexgpt_core.backtest.quotes import lay_out_quotes
+from forexgpt_core.domain import money
 from forexgpt_core.domain.orders import Side
 
 NAMES = [one.name for one in SCENARIOS]

@@ -2,7 +2,7 @@
 
 Candles hold BID prices; the ask is one constant spread above, that of the hour, or the candle's own, as costs say.
 Whoever buys pays the ask, whoever sells gets the bid, and every execution slips against the trader. A long position is
-watched and closed on the bid, a short one on the ask. Money is in quote currency here; see `backtest.money`.
+watched and closed on the bid, a short one on the ask. Money is in quote currency here; see `domain.money`.
 """
 
 from dataclasses import dataclass

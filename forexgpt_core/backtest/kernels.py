@@ -93,7 +93,7 @@ def _open(account: Any, entries: Records, tally: Any, bar: Bar, terms: Terms, t:
     price = (bar.ask_open if side == rules.LONG else bar.bid_open) + side * bar.slippage
     units = lots * terms.lot_units
     notional = _value(units, price, bar.rate_open, terms.base_is_account)
-    fee = _commission(lots, notional, terms.commission_per_lot, terms.commission_percent)
+    fee = _fee(lots, units, price, bar.rate_open, terms)
     margin = notional / terms.leverage
     equity = _marked(account, entries, bar.bid_open, bar.ask_open, bar.rate_open, terms)
     if margin + fee > equity - account.used_margin:
@@ -109,6 +109,12 @@ def _open(account: Any, entries: Records, tally: Any, bar: Bar, terms: Terms, t:
     account.open += 1
     tally.turnover += notional
     _count_cost(tally, bar, terms, units, side == rules.LONG, price)
+
+
+@part
+def _fee(lots: float, units: float, price: float, rate: float, terms: Terms) -> float:
+    per_lot, percent = terms.commission_per_lot, terms.commission_percent
+    return float(_commission(lots, units, price, rate, per_lot, percent, terms.base_is_account))
 
 
 @part
@@ -137,7 +143,7 @@ def _close(
     entry = entries[place]
     gross = _profit(entry.side, entry.units, entry.entry_price, price, rate, terms.base_is_account)
     notional = _value(entry.units, price, rate, terms.base_is_account)
-    fee = _commission(entry.lots, notional, terms.commission_per_lot, terms.commission_percent)
+    fee = _fee(entry.lots, entry.units, price, rate, terms)
     account.balance += gross - fee
     account.used_margin -= entry.margin
     entry.commission += fee

@@ -9,6 +9,11 @@ kept in the pair's base currency (`base_is_account`), the pair's own price conve
 import math
 
 
+def notional_in_account(units: float, price: float, rate: float, base_is_account: bool) -> float:
+    """Return what a position is worth in account currency."""
+    return units if base_is_account else units * price * rate
+
+
 def margin(units: float, price: float, rate: float, leverage: float, base_is_account: bool) -> float:
     """Return the account money that opening a position ties up; it stays as it was at the entry."""
     notional = units if base_is_account else units * price * rate
