@@ -91,6 +91,6 @@ class StrategyConfig:
         Settings that later releases added are part of it where they are not at their default, so a configuration keeps
         the name it was approved under.
         """
-        usual = {f.name: f.default for f in fields(self)}
-        told = {n: v for n, v in asdict(self).items() if n in _FIRST_FIELDS or v != usual[n]}
+        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        told = {n: v for n, (v, usual) in values.items() if n in _FIRST_FIELDS or v != usual}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
