@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_space import BOUNDED, FOUR, ONE, TWO, Point, Toy, counting
+from toy_space import BOUNDED, FOUR, ONE, TWO, Counter, Point, Toy, counting
 
 from forexgpt_core.backtest.performance import Stats
 from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
@@ -25,7 +28,7 @@ from forexgpt_core.optimisation.search import (
     compare_methods,
     run_search,
 )
-from forexgpt_core.optimisation.trials import Memory
+from forexgpt_core.optimisation.trials import Candidate, Memory
 
 SPACE = Toy()
 SMALL = SearchSettings(population=12, generations=6, grid_count=40, grid_seeds=5, batch=5, seed=3)
@@ -77,6 +80,15 @@ def test_another_process_finds_the_same() -> None:
     there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(there.stdout) == [hashes(run(g, replace(SMALL, method=m))) for m, g in METHODS]
     assert there.stdout.count("\n") == 1, "pymoo printed something"
+
+
+def test_a_search_is_described_without_loading_what_it_runs_on() -> None:
+    script = (
+        "import sys; from forexgpt_core.optimisation import picks, search, search_space, stability;"
+        "search_space.SearchSpace().document(); print([m for m in ('pymoo', 'scipy', 'numba') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded == "[]\n"
 
 
 @settings(max_examples=25, deadline=None)
@@ -210,6 +222,49 @@ def test_a_space_that_is_exhausted_finishes() -> None:
     assert found.stopped == "finished"
     single = run(space=Toy((1,)))
     assert (len(single.trials), single.stopped) == (1, "finished")
+
+
+@dataclass
+class Shared:
+    """A store for several threads: a claimed candidate is its worker's until it is finished."""
+
+    figures: dict[str, Stats] = field(default_factory=dict)
+    claimed: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def finished(self, names: Sequence[str]) -> dict[str, Stats]:
+        with self.lock:
+            return {name: self.figures[name] for name in names if name in self.figures}
+
+    def claim(self, candidates: Mapping[int, Candidate], *, seconds: float) -> list[str]:
+        with self.lock:
+            free = {one.hash12: number for number, one in candidates.items() if one.hash12 not in self.claimed}
+            self.claimed |= free
+            return list(free)
+
+    def finish(self, figures: Mapping[str, Stats]) -> None:
+        with self.lock:
+            assert not set(figures) & set(self.figures), "a trial was repeated"
+            self.figures |= figures
+
+
+def test_workers_share_a_generation_and_find_the_same() -> None:
+    store, shares = Shared(), [Counter(SPACE, []) for _ in range(3)]
+
+    def slow(evaluate: Counter) -> Callable[[Sequence[Point]], list[Stats]]:
+        def evaluated(points: Sequence[Point]) -> list[Stats]:
+            time.sleep(0.002)  # long enough that the others come to claim
+            return evaluate(points)
+
+        return evaluated
+
+    chosen = replace(SMALL, generations=3, batch=2)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda one: run_search(SPACE, slow(one), TWO, chosen, store), shares))
+    assert runs[0] == runs[1] == runs[2] == run(chosen=chosen)
+    assert sum(len(one.asked) for one in shares) == len(runs[0].trials)
+    assert sum(bool(one.asked) for one in shares) > 1, "one worker did everything"
+    assert [store.claimed[name] for name in hashes(runs[0])] == list(range(len(runs[0].trials)))
 
 
 # ---- why it ends

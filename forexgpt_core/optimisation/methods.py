@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from forexgpt_core.errors import BadInput, UnknownName
 from forexgpt_core.optimisation.front import best_first
 from forexgpt_core.optimisation.goals import Goals, hint
+from forexgpt_core.optimisation.named import Named, named
 from forexgpt_core.optimisation.space import Space
 from forexgpt_core.optimisation.trials import C
 
@@ -96,7 +97,7 @@ class Proposal(Generic[C]):
     phase: str
     generation: int
     generations: int
-    candidates: Sequence[C]
+    candidates: Sequence[Named[C]]
     converges: bool = False
 
 
@@ -141,7 +142,7 @@ def _random(space: Space[C], goals: Goals, settings: SearchSettings) -> Steps[C]
             phase="random",
             generation=generation,
             generations=settings.generations,
-            candidates=[space.decode(x) for x in points],
+            candidates=[named(space.decode(x)) for x in points],
         )
     return "finished"
 
@@ -175,7 +176,7 @@ def _sweep(candidates: Sequence[C], settings: SearchSettings) -> Generator[Propo
     starts = range(0, len(candidates), settings.population)
     told: list[Outcome] = []
     for part, start in enumerate(starts, 1):
-        chunk = candidates[start : start + settings.population]
+        chunk = [named(one) for one in candidates[start : start + settings.population]]
         told.append((yield Proposal(phase="grid", generation=part, generations=len(starts), candidates=chunk)))
     return Outcome(
         values=np.concatenate([one.values for one in told]), violations=np.concatenate([one.violations for one in told])
@@ -194,7 +195,7 @@ def _evolve(space: Space[C], goals: Goals, settings: SearchSettings, start: Floa
         start,
         objectives=len(goals.objectives),
         steps=space.steps,
-        same=decoded.name,
+        same=lambda x: decoded.at(x).hash12,
         size=settings.population,
         crossover=settings.crossover,
         mutation=settings.mutation,
@@ -208,7 +209,7 @@ def _evolve(space: Space[C], goals: Goals, settings: SearchSettings, start: Floa
             phase=algorithm,
             generation=generation,
             generations=settings.generations,
-            candidates=[decoded.candidate(x) for x in points],
+            candidates=[decoded.at(x) for x in points],
             converges=True,
         )
         population.tell(outcome.values, outcome.violations)
@@ -220,19 +221,12 @@ class _Decoded(Generic[C]):
     """Candidates by their point, each decoded and named once."""
 
     space: Space[C]
-    known: dict[bytes, tuple[C, str]] = field(default_factory=dict)
+    known: dict[bytes, Named[C]] = field(default_factory=dict)
 
-    def candidate(self, x: Floats) -> C:
-        return self._of(x)[0]
-
-    def name(self, x: Floats) -> str:
-        return self._of(x)[1]
-
-    def _of(self, x: Floats) -> tuple[C, str]:
+    def at(self, x: Floats) -> Named[C]:
         key = x.tobytes()
         if key not in self.known:
-            candidate = self.space.decode(x)
-            self.known[key] = (candidate, candidate.hash12)
+            self.known[key] = named(self.space.decode(x))
         return self.known[key]
 
 

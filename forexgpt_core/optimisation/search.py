@@ -19,6 +19,7 @@ from forexgpt_core.errors import BadInput, ForexGPTError, NotReady
 from forexgpt_core.optimisation.front import Ints, common_hypervolumes, hypervolume, hypervolumes, non_dominated, thin
 from forexgpt_core.optimisation.goals import Goals, unlawful
 from forexgpt_core.optimisation.methods import Outcome, Proposal, SearchSettings, steps
+from forexgpt_core.optimisation.named import Named, of_named
 from forexgpt_core.optimisation.space import Space
 from forexgpt_core.optimisation.trials import C, Candidate, Evaluate, TrialStore, try_all
 
@@ -132,7 +133,7 @@ def run_search(
     watch = _Watch(settings.time_limit_seconds, should_stop, clock)
     ledger: _Ledger[C] = _Ledger(goals)
     batches = _Batches(store, settings.batch, watch.check)
-    guarded = _guard(evaluate, store)
+    guarded = _guard(of_named(evaluate), store)
     proposals = steps(space, goals, settings)
     stopped: Stop = "finished"
     try:
@@ -224,10 +225,10 @@ class _Batches:
         self.store.finish(figures)
 
 
-def _try(proposal: Proposal[C], evaluate: Evaluate[C], ledger: "_Ledger[C]", batches: _Batches) -> Outcome:
+def _try(proposal: Proposal[C], evaluate: Evaluate[Named[C]], ledger: "_Ledger[C]", batches: _Batches) -> Outcome:
     """Try what is new of a proposal, and enter it; what was finished when the search had to stop is entered too."""
     hashes = [one.hash12 for one in proposal.candidates]
-    new = ledger.new(hashes, proposal.candidates)
+    new = ledger.new(proposal.candidates)
     try:
         figures: Mapping[str, Stats] = try_all(new, evaluate, batches)
     except _Stopped:
@@ -287,20 +288,19 @@ class _Ledger(Generic[C]):
         self.front = self.last_front = np.empty((0, count))
         self.box = np.vstack((np.full(count, math.inf), np.full(count, -math.inf)))
 
-    def new(self, hashes: Sequence[str], candidates: Sequence[C]) -> dict[int, C]:
+    def new(self, candidates: Sequence[Named[C]]) -> dict[int, Named[C]]:
         """Return the candidates never tried, each once, by their number."""
-        found = {name: one for name, one in zip(hashes, candidates, strict=True) if name not in self.rows}
+        found = {one.hash12: one for one in candidates if one.hash12 not in self.rows}
         return dict(enumerate(found.values(), len(self.trials)))
 
-    def enter(self, tried: Mapping[int, C], figures: Mapping[str, Stats]) -> None:
+    def enter(self, tried: Mapping[int, Named[C]], figures: Mapping[str, Stats]) -> None:
         """Add the trials that have figures."""
-        done = [(number, one, one.hash12) for number, one in tried.items()]
-        done = [entry for entry in done if entry[2] in figures]
-        known = [figures[name] for _, _, name in done]
+        done = [(number, one) for number, one in tried.items() if one.hash12 in figures]
+        known = [figures[one.hash12] for _, one in done]
         values, violations = self.goals.values(known), self.goals.violations(known)
-        for (number, one, name), stats, row, violation in zip(done, known, values, violations, strict=True):
-            self.rows[name] = len(self.trials)
-            self.trials.append(Trial(number=number, candidate=one, figures=stats, violation=float(violation)))
+        for (number, one), stats, row, violation in zip(done, known, values, violations, strict=True):
+            self.rows[one.hash12] = len(self.trials)
+            self.trials.append(Trial(number=number, candidate=one.candidate, figures=stats, violation=float(violation)))
             self.values.append(row)
         self.violation = min([self.violation, *violations])
         self._advance(values[violations <= 0])
