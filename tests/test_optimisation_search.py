@@ -366,6 +366,14 @@ def test_undefined_figures_count_as_said_or_make_a_candidate_infeasible() -> Non
     assert goals.worded(np.array([-0.5, 2.0])) == {"sharpe": 0.5, "error": 2.0}
 
 
+@pytest.mark.parametrize("goals", [TWO, BOUNDED, FOUR])
+def test_goals_are_written_and_read_back(goals: Goals) -> None:
+    assert Goals.parse(json.loads(json.dumps(goals.document()))) == goals
+    for bad in ({}, {"objectives": [{"nam": "x"}], "constraints": []}, {"objectives": 3, "constraints": []}):
+        with pytest.raises(BadInput, match="goals need lists of objectives and constraints"):
+            Goals.parse(bad)
+
+
 def test_a_violation_is_a_share_of_the_limit() -> None:
     trades, drawdown = Constraint(name="trades", least=20), Constraint(name="max_drawdown_pct", most=25)
     assert [trades.violation(n) for n in (30, 20, 15, 0, None)] == [0, 0, 0.25, 1, 1]

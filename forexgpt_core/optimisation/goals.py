@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,23 @@ class Goals:
         """Return the names of the objectives."""
         return tuple(one.name for one in self.objectives)
 
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """Return the goals that `document` wrote.
+
+        Raises:
+            BadInput: a part is missing, unknown or not what it has to be.
+        """
+        try:
+            return cls(
+                objectives=tuple(Objective(**one) for one in document["objectives"]),
+                constraints=tuple(Constraint(**one) for one in document["constraints"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"goals need lists of objectives and constraints, got {dict(document)}: {error}") from error
+
     def document(self) -> dict[str, Any]:
-        """Return the goals as plain JSON types."""
+        """Return the goals as plain JSON types, the inverse of `parse`."""
         return {
             "objectives": [asdict(one) for one in self.objectives],
             "constraints": [asdict(one) for one in self.constraints],
