@@ -1,27 +1,33 @@
-"""Strategy searches: every trial, and the front a person chooses from."""
+"""Strategy searches: resumed and shared while they run, and the front of a finished one a person chooses from."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
 
 from forexgpt_core.adapters.database.columns import now_utc
 from forexgpt_core.adapters.database.engine import Database
 from forexgpt_core.adapters.database.tables import optimisation_study_table as study_table
 from forexgpt_core.adapters.database.tables import optimisation_trial_table as trial_table
 from forexgpt_core.adapters.database.tables import strategy_config_table as config_table
+from forexgpt_core.adapters.database.trials import StudyTrials
 from forexgpt_core.backtest.performance import periods_per_year
 from forexgpt_core.deployment.gates import Candidates
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.costs import Costs
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
 from forexgpt_core.evaluation.overfitting import TrialRegistry
+from forexgpt_core.optimisation.studies import StudyIdentity
 from forexgpt_core.strategy.config import StrategyConfig
+
+_HIGHEST, _LOWEST = ("return_pct", "sharpe", "win_rate_pct"), ("max_drawdown_pct",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One search: on which bundle, data and costs, how many trials, and its front."""
+    """One search: on which bundle, data and costs, how many trials, and its front.
+
+    Attributes:
+        details: what a finished search found, as it was handed over; empty before.
+        trials: those with figures; the front first, best first, then the others in the order tried.
+        recorded_utc: when its result was stored or last asked for.
+    """
 
     study_id: int
     symbol: str
@@ -48,11 +60,12 @@ class Study:
     costs: Costs
     details: Mapping[str, Any]
     recorded_utc: datetime
+    state: str
     trials: Sequence[Trial]
 
     @property
     def front(self) -> list[Trial]:
-        """Return the trials on the Pareto front, in the order they were recorded."""
+        """Return the trials on the Pareto front, in the order the search gave them."""
         return [trial for trial in self.trials if trial.on_front]
 
     @property
@@ -67,11 +80,162 @@ class Study:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """One line about a study.
+
+    Attributes:
+        trials: how many have figures.
+        claimed: how many are being tried, or were when their worker died.
+        started_utc: None for a search of an earlier release, which did not tell.
+        best: the best of each figure by itself, of the front of a finished study, of all trials of another; None where
+            none has it.
+    """
+
+    study_id: int
+    symbol: str
+    timeframe: str
+    bundle_hash: str
+    method: str
+    data_version: str
+    seed: int
+    state: str
+    error: str | None
+    trials: int
+    claimed: int
+    started_utc: datetime | None
+    finished_utc: datetime | None
+    best: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyHandle:
+    """A study that a search was asked for: to be worked on, or finished already.
+
+    Attributes:
+        state: "finished", otherwise "running".
+        result: of a finished study, as it was handed to `finish`; None while there is none.
+        trials: how many had figures when it was opened.
+    """
+
+    repository: "StudiesRepository"
+    study_id: int
+    identity: StudyIdentity
+    state: str
+    result: Mapping[str, Any] | None
+    trials: int
+
+    @contextmanager
+    def working(self, worker: str | None = None) -> Iterator[StudyTrials]:
+        """Give the trials to one worker. One that ends with an exception gives up its claims and says how it ended.
+
+        An error leaves the study failed, an interrupt stopped; its trials stay, and opening it again goes on with them.
+        """
+        trials = StudyTrials(self.repository.database, self.study_id, worker)
+        try:
+            yield trials
+        except BaseException as error:
+            with suppress(StoreError):  # of a database that is away the error itself tells
+                trials.release()
+                failed = isinstance(error, Exception)
+                self.repository.leave(self.study_id, error=(str(error) or repr(error)) if failed else None)
+            raise
+
+    def finish(self, result: Mapping[str, Any], front: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any]:
+        """Store what the search found and return it; where another worker did so before, its result stays.
+
+        Args:
+            result: whatever a person or a later stage wants to know about it, as JSON types.
+            front: the configurations that may be deployed, best first: their figures out of sample by hash.
+
+        Raises:
+            BadInput: the front names a configuration without figures.
+        """
+        return self.repository.finish(self.study_id, result, front)
+
+    def stop(self) -> None:
+        """Leave the study as it is: stopped, to be gone on with."""
+        self.repository.leave(self.study_id, error=None)
+
+
 class StudiesRepository:
-    """Searches by pair; the newest one is what may be deployed from."""
+    """Searches by pair; the finished one that was asked for last is what may be deployed from."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
+
+    def open(self, identity: StudyIdentity) -> StudyHandle:
+        """Return the study of that identity, begun if there is none.
+
+        A finished one becomes the newest, so what a person asked for last is what may be deployed; another one is
+        running again, for every worker that opens it.
+        """
+        t, now = study_table, now_utc()
+        row = {
+            **{name: getattr(identity, name) for name in ("symbol", "timeframe", "bundle_hash", "method")},
+            "data_version": identity.data_version,
+            "seed": identity.seed,
+            "costs": asdict(identity.costs),
+            "details": {},
+            "recorded_utc": now,
+            "key": identity.key,
+            "identity": identity.document(),
+            "state": "running",
+            "started_utc": now,
+        }
+        again = {
+            "recorded_utc": sa.case((t.c.state == "finished", now), else_=t.c.recorded_utc),
+            "state": sa.case((t.c.state == "finished", "finished"), else_="running"),
+            "error": None,
+        }
+        with self.database.write() as connection:
+            self.database.insert_new(connection, t, [row])
+            connection.execute(sa.update(t).where(t.c.key == identity.key).values(again))
+            found = connection.execute(sa.select(t).where(t.c.key == identity.key)).one()
+            trials = connection.execute(
+                sa.select(sa.func.count(trial_table.c.in_sample)).where(trial_table.c.study_id == found.id)
+            ).scalar_one()
+        return StudyHandle(
+            repository=self,
+            study_id=found.id,
+            identity=identity,
+            state=found.state,
+            result=found.details if found.state == "finished" else None,
+            trials=trials,
+        )
+
+    def finish(
+        self, study_id: int, result: Mapping[str, Any], front: Mapping[str, Mapping[str, Any] | None]
+    ) -> Mapping[str, Any]:
+        """Store the result of a study; see `StudyHandle.finish`."""
+        t, c = study_table, trial_table.c
+        with self.database.write() as connection:
+            study = self._locked(connection, study_id)
+            if study.state == "finished":
+                return dict(study.details)
+            tried = sa.select(c.config_hash).where(
+                c.study_id == study_id, c.config_hash.in_(list(front)), c.in_sample.is_not(None)
+            )
+            if missing := sorted(front.keys() - set(connection.execute(tried).scalars())):
+                raise BadInput(f"the front of study {study_id} names {missing[0]}, which it has not tried")
+            found, now = clean_json(result), now_utc()
+            ended = {"state": "finished", "error": None, "details": found, "finished_utc": now, "recorded_utc": now}
+            connection.execute(sa.update(t).where(t.c.id == study_id).values(ended))
+            placed = sa.update(trial_table).where(c.study_id == study_id, c.config_hash == sa.bindparam("member"))
+            rows = [
+                {"member": name, "out_of_sample": None if later is None else clean_json(later), "front_place": place}
+                for place, (name, later) in enumerate(front.items())
+            ]
+            if rows:
+                connection.execute(placed.values(on_front=True), rows)
+        return found
+
+    def leave(self, study_id: int, *, error: str | None) -> None:
+        """Record that a worker left a study unfinished: failed with an error, else stopped. A finished one stays so."""
+        t = study_table
+        how = {"state": "stopped", "error": None} if error is None else {"state": "failed", "error": error[:2000]}
+        with self.database.write() as connection:
+            connection.execute(sa.update(t).where(t.c.id == study_id, t.c.state != "finished").values(how))
 
     def record(
         self,
@@ -88,7 +252,7 @@ class StudiesRepository:
     ) -> int:
         """Store a search with every trial of it, at once or not at all, and return its id."""
         now = now_utc()
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             inserted = connection.execute(
                 sa.insert(study_table).values(
                     symbol=symbol,
@@ -100,6 +264,8 @@ class StudiesRepository:
                     costs=asdict(costs),
                     details=clean_json(details or {}),
                     recorded_utc=now,
+                    state="finished",
+                    finished_utc=now,
                 )
             ).inserted_primary_key
             assert inserted is not None
@@ -108,7 +274,7 @@ class StudiesRepository:
                 {"hash12": hash12, "document": asdict(config), "first_seen_utc": now}
                 for hash12, config in sorted(configs.items())
             ]
-            self._database.insert_new(connection, config_table, rows)
+            self.database.insert_new(connection, config_table, rows)
             numbered = [
                 {
                     "study_id": inserted[0],
@@ -117,6 +283,7 @@ class StudiesRepository:
                     "in_sample": clean_json(trial.in_sample),
                     "out_of_sample": None if trial.out_of_sample is None else clean_json(trial.out_of_sample),
                     "on_front": trial.on_front,
+                    "attempts": 1,
                 }
                 for number, trial in enumerate(trials)
             ]
@@ -125,44 +292,30 @@ class StudiesRepository:
             return int(inserted[0])
 
     def newest(self, symbol: str, timeframe: str) -> Study | None:
-        """Return the newest search of a pair, None where there is none."""
+        """Return the finished search of a pair that was asked for last, None where there is none."""
         t = study_table
-        query = sa.select(t).where(t.c.symbol == symbol, t.c.timeframe == timeframe).order_by(t.c.id.desc()).limit(1)
-        with self._database.read() as connection:
+        of_pair = (t.c.symbol == symbol, t.c.timeframe == timeframe, t.c.state == "finished")
+        query = sa.select(t).where(*of_pair).order_by(t.c.recorded_utc.desc(), t.c.id.desc()).limit(1)
+        with self.database.read() as connection:
             row = connection.execute(query).one_or_none()
+            return None if row is None else _study(connection, row)
+
+    def load(self, study_id: int) -> Study:
+        """Return a study of any state with the trials that have figures.
+
+        Raises:
+            UnknownName: there is none of that number.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(study_table).where(study_table.c.id == study_id)).one_or_none()
             if row is None:
-                return None
-            trials = connection.execute(
-                sa.select(trial_table, config_table.c.document)
-                .join(config_table, config_table.c.hash12 == trial_table.c.config_hash)
-                .where(trial_table.c.study_id == row.id)
-                .order_by(trial_table.c.number)
-            ).all()
-        return Study(
-            study_id=row.id,
-            symbol=row.symbol,
-            timeframe=row.timeframe,
-            bundle_hash=row.bundle_hash,
-            method=row.method,
-            data_version=row.data_version,
-            seed=row.seed,
-            costs=Costs(**row.costs),
-            details=row.details,
-            recorded_utc=row.recorded_utc,
-            trials=[
-                Trial(
-                    config=StrategyConfig(**trial.document),
-                    in_sample=trial.in_sample,
-                    out_of_sample=trial.out_of_sample,
-                    on_front=trial.on_front,
-                )
-                for trial in trials
-            ],
-        )
+                raise UnknownName(f"there is no study {study_id}")
+            return _study(connection, row)
 
     def trial_registry(self, symbol: str, timeframe: str) -> TrialRegistry:
         """Return every configuration that any search of the pair has tried, each once, with its newest figure.
 
+        Searches that run, failed or were stopped count as well; a trial counts once somebody saw its figures.
         Stored Sharpe ratios are annualised: of daily returns by sqrt(260), of W1 bars by sqrt(52). They are divided by
         that. Where a search tried more than it stored, as those did that kept their front alone, the rest is counted.
         """
@@ -171,10 +324,10 @@ class StudiesRepository:
         trials = (
             sa.select(trial.study_id, trial.config_hash, trial.in_sample["sharpe"].as_float().label("sharpe"))
             .join(study_table, study.id == trial.study_id)
-            .where(*here)
+            .where(*here, trial.in_sample.is_not(None))
             .order_by(trial.study_id, trial.number)
         )
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(trials).all()
             told = connection.execute(sa.select(study.id, study.details).where(*here)).all()
         yearly = math.sqrt(periods_per_year(Timeframe.parse(timeframe)))
@@ -185,22 +338,96 @@ class StudiesRepository:
         )
 
     def protected_bundles(self) -> set[str]:
-        """Return the ensembles of the newest search of every pair; a person may still approve them."""
+        """Return the ensembles of what a person may still approve, or go on with.
+
+        These are those of the newest finished search of every pair, and of its newest unfinished one.
+        """
         t = study_table
-        newest = sa.select(sa.func.max(t.c.id)).group_by(t.c.symbol, t.c.timeframe)
-        with self._database.read() as connection:
-            return set(connection.execute(sa.select(t.c.bundle_hash).where(t.c.id.in_(newest))).scalars())
+        finished = t.c.state == "finished"
+        newest = sa.func.row_number().over(
+            partition_by=(t.c.symbol, t.c.timeframe, finished), order_by=(t.c.recorded_utc.desc(), t.c.id.desc())
+        )
+        ranked = sa.select(t.c.bundle_hash, newest.label("place")).subquery()
+        with self.database.read() as connection:
+            return set(connection.execute(sa.select(ranked.c.bundle_hash).where(ranked.c.place == 1)).scalars())
 
     def candidates(self, symbol: str, timeframe: str) -> Candidates:
         """Return the newest front of a pair as the gate reads it.
 
         Raises:
-            NotReady: no search of the pair has been recorded.
+            NotReady: no search of the pair is finished.
         """
         study = self.newest(symbol, timeframe)
         if study is None:
             raise NotReady(f"{symbol} {timeframe} has no Pareto front yet: materialize pareto_configs first")
         return study.candidates
+
+    def _locked(self, connection: Connection, study_id: int) -> Row[Any]:
+        row = connection.execute(sa.select(study_table).where(study_table.c.id == study_id).with_for_update())
+        if (study := row.one_or_none()) is None:
+            raise UnknownName(f"there is no study {study_id}")
+        return study
+
+    def list(self, symbol: str, timeframe: str | None = None) -> list[StudySummary]:
+        """Return every study of a pair, the newest first."""
+        t, c = study_table, trial_table.c
+        counted = sa.or_(t.c.state != "finished", c.on_front)
+        best = [
+            *(sa.func.max(c.in_sample[name].as_float()).filter(counted).label(name) for name in _HIGHEST),
+            *(sa.func.min(c.in_sample[name].as_float()).filter(counted).label(name) for name in _LOWEST),
+        ]
+        told = [t.c[name] for name in StudySummary.__slots__ if name in t.c]
+        query = (
+            sa.select(
+                t.c.id,
+                *told,
+                sa.func.count(c.in_sample).label("trials"),
+                (sa.func.count(c.config_hash) - sa.func.count(c.in_sample)).label("claimed"),
+                *best,
+            )
+            .select_from(t)
+            .outerjoin(trial_table, c.study_id == t.c.id)
+            .where(t.c.symbol == symbol, sa.true() if timeframe is None else t.c.timeframe == timeframe)
+            .group_by(t.c.id)
+            .order_by(t.c.recorded_utc.desc(), t.c.id.desc())
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [
+            StudySummary(
+                study_id=row["id"],
+                best={name: row[name] for name in (*_HIGHEST, *_LOWEST)},
+                trials=row["trials"],
+                claimed=row["claimed"],
+                **{column.name: row[column.name] for column in told},
+            )
+            for row in rows
+        ]
+
+
+def _study(connection: Connection, row: Row[Any]) -> Study:
+    c = trial_table.c
+    trials = connection.execute(
+        sa.select(trial_table, config_table.c.document)
+        .join(config_table, config_table.c.hash12 == c.config_hash)
+        .where(c.study_id == row.id, c.in_sample.is_not(None))
+        .order_by(c.front_place.is_(None), c.front_place, c.number, c.config_hash)
+    )
+    names = ("symbol", "timeframe", "bundle_hash", "method", "data_version", "seed", "details", "recorded_utc", "state")
+    return Study(
+        study_id=row.id,
+        costs=Costs(**row.costs),
+        trials=[
+            Trial(
+                config=StrategyConfig(**trial.document),
+                in_sample=trial.in_sample,
+                out_of_sample=trial.out_of_sample,
+                on_front=trial.on_front,
+            )
+            for trial in trials
+        ],
+        **{name: getattr(row, name) for name in names},
+    )
 
 
 def clean_json(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy import Column, Index, String, Table, UniqueConstraint
 
 from forexgpt_core.adapters.database.columns import BigId, UtcTime, metadata
+from forexgpt_core.optimisation.studies import STATES as STUDY_STATES
 
 SCORE_COLUMNS = (
     "crps", "crps_reference", "skill", "skill_low", "skill_high", "dm_p",
@@ -163,7 +164,15 @@ optimisation_study_table = Table(
     Column("costs", sa.JSON, nullable=False),
     Column("details", sa.JSON, nullable=False),
     Column("recorded_utc", UtcTime, nullable=False),
+    Column("key", String(64)),
+    Column("identity", sa.JSON(none_as_null=True)),
+    Column("state", String(12), nullable=False, server_default="finished"),
+    Column("error", sa.Text),
+    Column("started_utc", UtcTime),
+    Column("finished_utc", UtcTime),
+    one_of("state", STUDY_STATES),
     Index("ix_optimisation_study_symbol_timeframe", "symbol", "timeframe"),
+    Index("uq_optimisation_study_key", "key", unique=True),
 )
 
 optimisation_trial_table = Table(
@@ -172,10 +181,14 @@ optimisation_trial_table = Table(
     Column("study_id", BigId, sa.ForeignKey("optimisation_study.id"), nullable=False),
     Column("number", sa.Integer, nullable=False),
     Column("config_hash", String(12), sa.ForeignKey("strategy_config.hash12"), nullable=False),
-    Column("in_sample", sa.JSON, nullable=False),
-    Column("out_of_sample", sa.JSON),
+    Column("in_sample", sa.JSON(none_as_null=True)),
+    Column("out_of_sample", sa.JSON(none_as_null=True)),
     Column("on_front", sa.Boolean, nullable=False),
-    sa.PrimaryKeyConstraint("study_id", "number"),
+    Column("front_place", sa.Integer),
+    Column("attempts", sa.Integer, nullable=False),
+    Column("worker", String(80)),
+    Column("leased_until_utc", UtcTime),
+    sa.PrimaryKeyConstraint("study_id", "config_hash"),
 )
 
 deployment_table = Table(
