@@ -25,12 +25,12 @@ from forexgpt_core.adapters.database.trials import StudyTrials
 from forexgpt_core.errors import BadInput, StoreError
 from forexgpt_core.optimisation.trials import try_all
 
-CONFIGS = candidates(8)
+CONFIGS = candidates(4)
 HASHES = [config.hash12 for config in CONFIGS]
 _seeds = itertools.count()
 
 shared_database = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )  # every example has a study of its own in it
 
 
@@ -63,7 +63,7 @@ steps = st.lists(
     st.tuples(
         st.sampled_from(["claim", "claim", "finish", "finished", "expire", "release"]), st.integers(0, 1), numbers
     ),
-    max_size=14,
+    max_size=20,
 )
 
 
