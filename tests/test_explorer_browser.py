@@ -44,7 +44,9 @@ def watched(browser: Any, folder: Path) -> Iterator[Open]:
     complaints: list[str] = []
     context.on("request", lambda request: asked.append(request.url.split("#")[0]))
 
-    def open_(document: ExplorerDocument = DOCUMENT, *, at: str = "", name: str = "front.html") -> Any:
+    def open_(
+        document: ExplorerDocument = DOCUMENT, *, at: str = "", name: str = "front.html", wait: bool = True
+    ) -> Any:
         file = folder / name
         if not file.exists():
             file.write_text(explorer_page(document), encoding="utf-8")
@@ -52,7 +54,7 @@ def watched(browser: Any, folder: Path) -> Iterator[Open]:
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{file.as_uri()}{at}")
-        if document.members:
+        if document.members and wait:
             page.wait_for_selector("html[data-ready=yes]")
         return page
 
@@ -231,6 +233,20 @@ def test_a_member_shows_its_account_figures_settings_and_trades(opened: Open) ->
     assert page.locator("#trades-table tbody tr").count() == 15
 
 
+def test_it_works_in_the_sandboxed_frame_of_an_artifact_viewer(opened: Open, tmp_path: Path) -> None:
+    opened()
+    frame = '<!doctype html><iframe sandbox="allow-scripts" src="front.html" width="1250" height="780"></iframe>'
+    (tmp_path / "viewer.html").write_text(frame)
+    page = opened(name="viewer.html", wait=False)
+    inner = page.frame_locator("iframe")
+    inner.locator(ROWS).nth(1).click()
+    inner.locator("#help-open").click()
+    inner.locator("#help-close").click()
+    inner.locator("#copy").click()
+    inner.locator("#copy", has_text="Copied").wait_for()
+    assert inner.locator("#command").inner_text().startswith(f"forexgpt deploy EURUSD {HASHES[1]} ")
+
+
 def test_up_to_four_are_compared_and_a_link_opens_the_same_view(opened: Open) -> None:
     page = opened()
     page.select_option("#y", "out.sortino")
@@ -312,6 +328,11 @@ def test_nothing_overlaps_and_text_has_contrast(
     boxes = [page.locator(f"#choose > *:nth-child({place})").bounding_box() for place in (1, 2, 3, 4, 6)]
     for above, below in pairwise(boxes):
         assert above["y"] + above["height"] <= below["y"] + 0.5
+    page.check("#hide")  # a warning takes room from the plot, which has to follow
+    page.wait_for_timeout(300)
+    assert page.is_visible("#spent")
+    drawn, room = (page.locator(f"#front{inner}").bounding_box() for inner in (" .main-svg >> nth=0", ""))
+    assert drawn["height"] <= room["height"]
     assert page.locator("#look").bounding_box()["x"] >= boxes[0]["x"] + boxes[0]["width"]
     colours = page.evaluate(
         "['page', 'card', 'text', 'soft', 'loss', 'win', 'later', 'pick', 'ink', 'row', 'loss-card'].map(name =>"

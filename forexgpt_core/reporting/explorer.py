@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 
 from forexgpt_core.reporting.explorer_data import explorer_json
-from forexgpt_core.reporting.explorer_document import ExplorerDocument, Value
+from forexgpt_core.reporting.explorer_document import ExplorerDocument, Objective, Value
 
 _SCRIPTS = ("figures", "state", "front", "table", "account", "member", "compare", "main")  # in the order they run
 _NOTHING = "–"
@@ -84,10 +84,14 @@ def _standing(document: ExplorerDocument) -> str:
 def _facts(document: ExplorerDocument) -> Iterator[tuple[str, str]]:
     yield "Study", document.study
     yield "Money", document.money
-    goals = ", ".join(f"{one.name.replace('_', ' ')} ({one.goal})" for one in document.objectives)
-    yield "Objectives", goals or _NOTHING
+    yield "Searched for", ", ".join(_goal(one) for one in document.objectives) or _NOTHING
     for name, value in document.overfitting.items():
         yield _LABELS.get(name, name.replace("_", " ").capitalize()), _shown(value)
+
+
+def _goal(objective: Objective) -> str:
+    wanted = "largest" if objective.goal == "max" else "smallest"
+    return f"{wanted} {objective.name.removesuffix('_pct').replace('_', ' ')}"
 
 
 def _shown(value: Value) -> str:

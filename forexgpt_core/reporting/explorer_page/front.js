@@ -1,6 +1,6 @@
 // The scatter of the front.
 
-const PLOT_OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+const PLOT_OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
 const DIVERGING = () => [[0, colourOf("loss")], [0.5, colourOf("faint")], [1, colourOf("ink")]];
 const SERIES = ["one", "two", "three", "four"];
 
@@ -8,8 +8,8 @@ function baseLayout() {
   return {
     font: { family: "system-ui, sans-serif", size: 12, color: colourOf("text") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    hoverlabel: { bgcolor: colourOf("card"), bordercolor: colourOf("line"), font: { color: colourOf("text") }, align: "left" },
-    showlegend: false,
+    hoverlabel: { bgcolor: colourOf("card"), bordercolor: colourOf("line"), font: { family: "system-ui, sans-serif", color: colourOf("text") }, align: "left" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colourOf("faint"), activecolor: colourOf("text") }, showlegend: false,
   };
 }
 
@@ -27,7 +27,8 @@ function colouring(figure, drawn) {
   if (!members.some((member) => isNumber(figure.get(member)))) {
     const kinds = [...new Set(members.map((member) => shown(figure.get(member))))].sort();
     const ticks = kinds.map((_, place) => place);
-    return { color: values.map((value) => kinds.indexOf(shown(value))), cmin: 0, cmax: Math.max(kinds.length - 1, 1), colorscale: "Portland", showscale: true, colorbar: { ...bar, tickvals: ticks, ticktext: kinds.map((kind) => cut(kind, 14)) } };
+    const steps = kinds.flatMap((_, place) => [place, place + 1].map((end) => [end / kinds.length, colourOf(SERIES[place % SERIES.length])]));
+    return { color: values.map((value) => kinds.indexOf(shown(value))), cmin: -0.5, cmax: kinds.length - 0.5, colorscale: steps, showscale: true, colorbar: { ...bar, tickvals: ticks, ticktext: kinds.map((kind) => cut(kind, 14)) } };
   }
   const all = members.map(figure.get).filter(isNumber);
   const [low, high] = [Math.min(...all), Math.max(...all)];
@@ -86,7 +87,7 @@ function pickLabels(x, y, drawn) {
   named.sort((one, other) => (isNumber(x.get(one)) ? x.get(one) - x.get(other) : 0));
   return named.map((member, place) => ({
     x: plotValue(x.get(member)), y: plotValue(y.get(member)), text: `★ ${cut(picksOf.get(member.hash).join(", "), 40)}`,
-    font: { size: 11, color: colourOf("pick") }, bgcolor: colourOf("page"), borderpad: 1, opacity: 0.95,
+    font: { size: 11, color: colourOf("pick") }, bgcolor: colourOf("page") + "a0", borderpad: 1,
     showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: colourOf("pick"), ax: 0, ay: [-24, 26, -52, 54][place % 4], captureevents: false,
   }));
 }
@@ -108,13 +109,14 @@ function drawFront(passing) {
   const context = { ...point(hidden), hoverinfo: "skip", marker: { size: 6, color: colourOf("faint"), opacity: 0.5 } };
   const traces = [...diagonal(x, y), ...trailTraces(passing, x, y), context, main, rings(x, y)];
   const layout = {
-    ...baseLayout(), margin: { l: 62, r: 10, t: 8, b: 42 }, hovermode: "closest", annotations: pickLabels(x, y, passing),
+    ...baseLayout(), margin: { l: 62, r: 10, t: 26, b: 42 }, hovermode: "closest", annotations: pickLabels(x, y, passing),
     xaxis: axis(cut(fullLabel(x), 60)), yaxis: axis(cut(fullLabel(y), 40)), uirevision: `${state.x} ${state.y}`,
   };
   Plotly.react("front", traces, layout, PLOT_OPTIONS);
 }
 
 function listenToFront() {
+  new ResizeObserver(() => Plotly.Plots.resize("front")).observe(byId("front")); // notes and facts take room from it
   byId("front").on("plotly_click", (event) => {
     const hash = event.points.map((one) => one.customdata).find((one) => byHash.has(one));
     if (!hash) return;

@@ -81,6 +81,7 @@ function listen() {
   for (const node of document.querySelectorAll("[data-filter]")) node.hidden = !["in", "out"].some((part) => byKey.has(`${part}.${node.dataset.filter}`));
   byId("reset").addEventListener("click", () => { clearFilters(); });
   byId("help-open").addEventListener("click", () => byId("help").showModal());
+  byId("help-close").addEventListener("click", () => byId("help").close());
   byId("members").addEventListener("keydown", tableKey);
   byId("query").addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" && event.key !== "Enter") return;

@@ -48,16 +48,18 @@ async function copyCommand() {
   say(copied ? `Copied: ${text}` : "The browser refused; the command is selected, copy it with Ctrl+C");
 }
 
+// First the way that works in a frame as well, where browsers refuse the other.
 async function toClipboard(text) {
+  if (copySelection(text)) return true;
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyOldWay(text); // pages in a frame may not use the clipboard otherwise
+    return false;
   }
 }
 
-function copyOldWay(text) {
+function copySelection(text) {
   const back = document.activeElement;
   const area = el("textarea", { class: "unseen", "aria-hidden": "true" });
   area.value = text;
@@ -110,8 +112,9 @@ const decimalsOf = (values) => Math.min(Math.max(0, ...values.map((value) => (St
 function tradeRow(trade, decimals) {
   const price = (value) => (isNumber(value) ? value.toFixed(decimals) : NOTHING);
   const profit = el("td", { class: trade.profit > 0 ? "good" : trade.profit < 0 ? "bad" : null }, isNumber(trade.profit) ? grouped(trade.profit, 2) : NOTHING);
-  const texts = [moment(trade.exit), trade.side, shown(trade.lots), price(trade.from), price(trade.to)];
-  return el("tr", {}, el("td", {}, moment(trade.entry)), ...texts.map((text, place) => el("td", { class: place < 2 ? "left" : null }, text)), profit, el("td", { class: "left" }, words(trade.reason)));
+  const left = (text) => el("td", { class: "left" }, text);
+  return el("tr", {}, left(moment(trade.entry)), left(moment(trade.exit)), left(trade.side), el("td", {}, shown(trade.lots)), profit,
+    left(words(trade.reason)), el("td", {}, price(trade.from)), el("td", {}, price(trade.to)));
 }
 
 function drawTrades(member, node) {
@@ -122,12 +125,12 @@ function drawTrades(member, node) {
   const turn = (by) => () => { ledger.page += by; drawTrades(member, node); byId(by < 0 ? "earlier" : "newer").focus(); };
   const select_ = el("select", { "aria-label": "Part", onchange: (event) => { ledger.part = event.target.value; ledger.page = Infinity; drawTrades(member, node); } },
     ...["all", "searched", "later"].map((part) => el("option", { value: part, selected: part === ledger.part }, part)));
-  const heads = ["Entry, UTC", "Exit, UTC", "Side", "Lots", "Entry price", "Exit price", "Profit", "Exit by"];
+  const heads = ["Entry, UTC", "Exit, UTC", "Side", "Lots", "Profit", "Exit by", "Entry price", "Exit price"];
   const decimals = decimalsOf(all.flatMap((trade) => [trade.from, trade.to]).filter(isNumber));
   const rows = some.slice(ledger.page * TRADES_A_PAGE, (ledger.page + 1) * TRADES_A_PAGE).map((trade) => tradeRow(trade, decimals));
   const count = member.trades.total > all.length ? `the newest ${grouped(all.length, 0)} of ${grouped(member.trades.total, 0)}` : grouped(all.length, 0);
   node.replaceChildren(el("h2", {}, "Trades ", el("small", { id: "trades-count" }, count)),
-    rows.length ? grid(heads.map((head, place) => el("th", { scope: "col", class: [1, 2, 7].includes(place) ? "left" : null }, head)), rows, "Trades", "trades-table") : el("p", { class: "hint" }, "None."),
+    rows.length ? grid(heads.map((head, place) => el("th", { scope: "col", class: [1, 2, 5].includes(place) ? "left" : null }, head)), rows, "Trades", "trades-table") : el("p", { class: "hint" }, "None."),
     el("div", { class: "pager" }, select_, el("button", { type: "button", id: "earlier", disabled: ledger.page === 0, onclick: turn(-1) }, "◀ earlier"), `page ${ledger.page + 1} of ${pages}`, el("button", { type: "button", id: "newer", disabled: ledger.page >= pages - 1, onclick: turn(1) }, "newer ▶")));
 }
 
