@@ -27,7 +27,7 @@ def demo_settings() -> SymbolSettings:
     return replace(
         base,
         hold_back_bars=PAPER_BARS,
-        pareto=ParetoSettings(population=20, generations=10, min_trades=30, seed=base.seed),
+        pareto=ParetoSettings(min_trades=30, seed=base.seed),
         deployment=replace(base.deployment, allow_no_skill=True),
         # By default a model must clearly beat the walk in tuning before it says anything else than the walk. 5,000 bars
         # rarely allow that; the demo lets models dare more, so that there is something to judge.

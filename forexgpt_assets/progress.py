@@ -1,14 +1,20 @@
 """Where long work tells how far it is: the event log of a run, and a bar on the terminal that started it."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 
 import dagster as dg
 
+from forexgpt_assets.metadata import figures
 from forexgpt_core.candles.ingest import Progress, Step
 from forexgpt_core.cli.output import say
+from forexgpt_core.optimisation.search import Progress as SearchProgress
+
+_OBSERVE_SECONDS = 2.0
 
 _lines: ContextVar[bool] = ContextVar("forexgpt_lines", default=False)
 _terminal: ContextVar[Progress | None] = ContextVar("forexgpt_terminal", default=None)
@@ -35,6 +41,41 @@ def lines_of(context: dg.OpExecutionContext) -> Callable[[str], None]:
             say(line)
 
     return tell
+
+
+def search_progress_of(context: dg.AssetExecutionContext) -> Callable[[SearchProgress], None]:
+    """Return what to tell each generation of a search.
+
+    A line for every one; and every few seconds an observation of the asset, so that its page draws how far it is.
+    """
+    line, told_at = lines_of(context), [-math.inf]
+
+    def tell(told: SearchProgress) -> None:
+        line(search_line(told))
+        if monotonic() - told_at[0] < _OBSERVE_SECONDS:
+            return
+        told_at[0] = monotonic()
+        known = {
+            "phase": told.phase,
+            "generation": told.generation,
+            "generations": told.generations,
+            "trials": told.trials,
+            "hypervolume": told.hypervolume,
+            "seconds_left": told.seconds_left,
+            **{f"best_{name}": value for name, value in told.best.items()},
+        }
+        context.log_event(
+            dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=figures(known))
+        )
+
+    return tell
+
+
+def search_line(told: SearchProgress) -> str:
+    """Return how far a search is, in words."""
+    best = ", ".join(f"{name.removesuffix('_pct')} {value:.2f}" for name, value in told.best.items()) or "none yet"
+    left = "" if told.seconds_left is None else f", about {told.seconds_left:.0f} s left"
+    return f"{told.phase} {told.generation}/{told.generations}: {told.trials} configurations, best {best}{left}"
 
 
 @contextmanager

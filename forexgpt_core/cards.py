@@ -20,6 +20,7 @@ from forexgpt_core.evaluation.card_entries import JudgedFamily, Names
 from forexgpt_core.evaluation.card_money import StrategyRecord
 from forexgpt_core.evaluation.report_card import HorizonScore
 from forexgpt_core.reporting.canvas import p_text
+from forexgpt_core.searches import trials_ever
 
 CARD = "report_card"
 
@@ -250,7 +251,7 @@ def _tested(platform: Platform, settings: SymbolSettings, bundle_hash: str, miss
         equity = platform.lake.read("backtest_equity", symbol, timeframe)
         ends, _ = day_ends(equity["ts_utc"].to_numpy().astype("datetime64[us]"))
         returns = day_returns(equity["equity"].to_numpy(), float(stats["cash"]), ends)
-    trials = evidence.trials_ever(platform, settings)
+    trials = trials_ever(platform, settings)
     return StrategyRecord(stats=stats, period_returns=returns, trials=trials, search=search)
 
 

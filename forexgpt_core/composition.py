@@ -41,9 +41,11 @@ from forexgpt_core.candles.ingest import Ingested, IngestTerms, Progress, ingest
 from forexgpt_core.candles.ranges import range_start
 from forexgpt_core.candles.source import CandleSource
 from forexgpt_core.candles.spread import spread_figures
+from forexgpt_core.candles.store import CANDLES
 from forexgpt_core.deployment.symbol_settings import Source, SymbolSettings
 from forexgpt_core.domain.calendar_files import CalendarFile, CalendarOptions
 from forexgpt_core.domain.clock import Timeframe, bar_close, from_utc
+from forexgpt_core.domain.conversion import conversion_path
 from forexgpt_core.domain.event_history import Changes, Knowledge
 from forexgpt_core.domain.events import currencies_of
 from forexgpt_core.domain.forecasts import ForecastBatch
@@ -233,6 +235,20 @@ class Platform:
         closes = bar_close(bars["ts_utc"].to_numpy(), Timeframe.parse(settings.timeframe))
         watch = self.event_watch(settings, from_utc(closes[0]), from_utc(closes[-1]))
         return None if watch is None else watch.held_back(closes).any
+
+    def conversion_candles(self, settings: SymbolSettings) -> dict[str, pl.DataFrame]:
+        """Return the candles of the pairs that turn the quote currency into the account's, by symbol.
+
+        Raises:
+            BadInput: the lake has none that lead there; the text says which to fetch.
+        """
+        pair, timeframe = instrument(settings.symbol), Timeframe.parse(settings.timeframe)
+        account = settings.costs.account_of(settings.symbol)
+        if account in (pair.quote, pair.base):
+            return {}
+        there = {name for name in self.lake.symbols(CANDLES) if self.lake.exists(CANDLES, name, timeframe)}
+        path = conversion_path(pair.quote, account, there | {pair.symbol})
+        return {leg.symbol: self.lake.candles(leg.symbol, timeframe) for leg in path if leg.symbol != pair.symbol}
 
     def with_measured_spread(
         self, settings: SymbolSettings, bars: pl.DataFrame, forecasts: ForecastBatch

@@ -3,17 +3,18 @@
 Every figure here stands on walk-forward forecasts; nothing else feeds a backtest, a search or a deployment.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from forexgpt_core.adapters.database.regimes import RegimeRecord
-from forexgpt_core.adapters.database.studies import Trial
 from forexgpt_core.adapters.database.training import ModelVersion
+from forexgpt_core.backtest.span import Bools
 from forexgpt_core.composition import ENSEMBLE, REFERENCE, DataPin, Platform
 from forexgpt_core.deployment.records import Skill
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
@@ -22,12 +23,8 @@ from forexgpt_core.domain.forecast_table import from_table, joined
 from forexgpt_core.domain.forecasts import Floats, ForecastBatch
 from forexgpt_core.ensemble.regimes import REGIMES, UNKNOWN
 from forexgpt_core.errors import BadInput, NotReady
-from forexgpt_core.evaluation.overfitting import TrialRegistry
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.windows import MarketArrays, Windows, usable
-from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, Pick, pick
-from forexgpt_core.optimisation.verdict import SearchVerdict
-from forexgpt_core.optimisation.verdict import judge_search as judge
 
 if TYPE_CHECKING:
     from forexgpt_core.ensemble.evidence import EnsembleEvidence
@@ -276,6 +273,57 @@ def traded_forecasts(
     return newest, platform.lake.candles(symbol, timeframe), forecasts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TradedMarket:
+    """What a strategy of a pair is tried on.
+
+    Attributes:
+        settings: of the pair, with the spread measured where they ask for that.
+        traded: the ensemble whose forecasts are traded.
+        no_entry, rates: see `backtest.span.lay_out`.
+    """
+
+    settings: SymbolSettings
+    traded: ModelVersion
+    bars: pl.DataFrame
+    forecasts: ForecastBatch
+    no_entry: Bools | None
+    rates: Mapping[str, pl.DataFrame]
+
+    def fingerprint(self) -> str:
+        """Return a hash of every bar, forecast, hold and rate that a backtest over the forecasts' span reads."""
+        first, last = from_utc(self.forecasts.origin_utc[0]), from_utc(self.forecasts.origin_utc[-1])
+        inside = pl.col("ts_utc").is_between(first, last)
+        digest = hashlib.sha256()
+        for name, frame in sorted({"": self.bars, **self.rates}.items()):
+            digest.update(name.encode())
+            read = frame.filter(inside if not name else pl.col("ts_utc") <= last)
+            for column in sorted(set(read.columns) - {"volume"}):
+                digest.update(read[column].cast(pl.Int64 if column == "ts_utc" else pl.Float64).to_numpy().tobytes())
+        if self.no_entry is not None:
+            digest.update(self.no_entry[self.bars.select(inside).to_series().to_numpy()].tobytes())
+        for values in (self.forecasts.quantiles, self.forecasts.scale):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+
+def traded_market(platform: Platform, settings: SymbolSettings, *, mode: str | None = None) -> TradedMarket:
+    """Return the bars and forecasts of a pair with everything else that a backtest on them reads.
+
+    Raises:
+        NotReady, BadInput: see `traded_forecasts`; or candles that convert to the account's currency are absent.
+    """
+    traded, bars, forecasts = traded_forecasts(platform, settings, mode=mode)
+    return TradedMarket(
+        settings=platform.with_measured_spread(settings, bars, forecasts),
+        traded=traded,
+        bars=bars,
+        forecasts=forecasts,
+        no_entry=platform.no_entry(settings, bars),
+        rates=platform.conversion_candles(settings),
+    )
+
+
 def recipe_of(platform: Platform, judged: ModelVersion) -> str:
     """Return the recipe of the features that a calibrated model was trained on, as JSON."""
     kind, parent = f"{judged.family}_model", judged.parent_hash or ""
@@ -295,58 +343,3 @@ def record_regimes(platform: Platform, settings: SymbolSettings, bundle_hash: st
         trend_band=found.regimes.trend_band,
     )
     platform.regimes.record(settings.symbol, settings.timeframe, bundle_hash, [newest])
-
-
-def trials_ever(platform: Platform, settings: SymbolSettings) -> TrialRegistry:
-    """Return every strategy that was ever tried on a pair, and with them the models that campaigns validated on it.
-
-    Those count as well: the forecasts traded here are of a model that was chosen among them.
-    """
-    registry = platform.studies.trial_registry(settings.symbol, settings.timeframe)
-    return replace(registry, unrecorded=registry.unrecorded + platform.campaigns.trials(settings.symbol))
-
-
-def judge_search(platform: Platform, settings: SymbolSettings, result: ParetoResult) -> SearchVerdict:
-    """Return what a search is worth after everything that was ever tried on the pair, itself included."""
-    return judge(result, trials_ever(platform, settings))
-
-
-def record_search(
-    platform: Platform,
-    settings: SymbolSettings,
-    ensemble: ModelVersion,
-    result: ParetoResult,
-    search: ParetoSettings,
-    verdict: SearchVerdict,
-) -> int:
-    """Store a strategy search on an ensemble's forecasts and return its id; its members may be deployed.
-
-    Every trial is stored: the members first, best first, then the others in the order tried.
-    """
-    members = {m.hash12 for m in result.members}
-    return platform.studies.record(
-        symbol=settings.symbol,
-        timeframe=settings.timeframe,
-        bundle_hash=ensemble.bundle_hash,
-        method="nsga2",
-        data_version=ensemble.data_version,
-        seed=search.seed,
-        costs=settings.costs,
-        trials=[
-            Trial(config=m.config, in_sample=m.in_sample, out_of_sample=m.out_of_sample, on_front=True)
-            for m in result.members
-        ]
-        + [
-            Trial(config=trial.config, in_sample=trial.in_sample)
-            for trial in result.evaluated
-            if trial.config.hash12 not in members
-        ],
-        details={
-            **asdict(search),
-            "trials": result.trials,
-            "feasible": result.feasible,
-            "note": result.note,
-            "picks": {how: pick(result, how).hash12 for how in get_args(Pick)},
-            "overfitting": verdict.to_dict(),
-        },
-    )

@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                     recipe={"timeframes": ["H1"]},
                     horizons_bars=(1, 4),
                     seed=SEED,
-                    pareto=ParetoSettings(population=4, generations=2, seed=SEED),
+                    pareto=ParetoSettings(method="nsga2", later_spans=1, population=4, generations=2, seed=SEED),
                     drift=DriftSettings(reference_bars=1_000, current_bars=300),
                 ),
                 by="test",

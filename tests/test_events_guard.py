@@ -145,10 +145,13 @@ def test_the_backtest_of_a_part_reads_the_guard_of_that_part() -> None:
 
 def test_a_search_for_strategies_trades_under_the_guard_too() -> None:
     bars, law = market(140, 1)
-    space, settings_ = SearchSpace(horizons_bars=(1,)), ParetoSettings(population=4, generations=1)
+    space, settings_ = (
+        SearchSpace(horizons_bars=(1,)),
+        ParetoSettings(method="nsga2", later_spans=1, population=4, generations=1),
+    )
     ports = {"symbol": "EURUSD", "space": space, "settings": settings_}
-    free = search(bars, law, Costs(), **ports)
-    held = search(bars, law, Costs(), **ports, no_entry=np.ones(bars.height, dtype=bool))
+    free, _ = search(bars, law, Costs(), **ports)
+    held, _ = search(bars, law, Costs(), **ports, no_entry=np.ones(bars.height, dtype=bool))
     assert any(m.in_sample["trades"] and m.out_of_sample["trades"] for m in free.members)
     assert not any(m.in_sample["trades"] or m.out_of_sample["trades"] for m in held.members)
 

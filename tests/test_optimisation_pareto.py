@@ -1,6 +1,6 @@
 """The search keeps what is not dominated, sees the earlier part only, and repeats itself."""
 
-import re
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -16,17 +16,25 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.errors import BadInput, NotReady, UnknownName
-from forexgpt_core.optimisation.front import hypervolumes, non_dominated, objectives, thin
-from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, members_table, pick, search, split
+from forexgpt_core.optimisation.front import hypervolumes, non_dominated, thin
+from forexgpt_core.optimisation.goals import Goals
+from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings, SearchEvidence, search
+from forexgpt_core.optimisation.parts import split
+from forexgpt_core.optimisation.picks import PICKS
+from forexgpt_core.optimisation.replay import ReplayDiffers, replay
+from forexgpt_core.optimisation.search import Progress
 from forexgpt_core.optimisation.search_space import SearchSpace
-from forexgpt_core.reporting.pareto import front_picture, interactive_html
+from forexgpt_core.optimisation.trials import Memory
+from forexgpt_core.reporting.explorer import explorer_page
+from forexgpt_core.reporting.explorer_front import explorer_document
+from forexgpt_core.reporting.pareto import front_picture
 
 BARS = 330
 HORIZONS = (1, 6, 12)
 HOURS = expected_opens(np.datetime64("2018-01-02T00:00"), np.datetime64("2018-12-01"), Timeframe.H1)[:BARS]
 COSTS = Costs()
 SPACE = SearchSpace(horizons_bars=(1, 6), holding_limit_bars=(1, 12))
-SETTINGS = ParetoSettings(population=6, generations=3, seed=7, min_trades=5)
+SETTINGS = ParetoSettings(method="nsga2", population=6, generations=3, seed=7, min_trades=5, later_spans=2)
 
 
 def market(seed: int) -> tuple[pl.DataFrame, ForecastBatch]:
@@ -64,22 +72,33 @@ def market(seed: int) -> tuple[pl.DataFrame, ForecastBatch]:
 CANDLES, LAWS = market(0)
 
 
-def find(bars: pl.DataFrame = CANDLES, laws: ForecastBatch = LAWS, **changes: object) -> ParetoResult:
+def look(
+    bars: pl.DataFrame = CANDLES, laws: ForecastBatch = LAWS, **changes: object
+) -> tuple[ParetoResult, SearchEvidence]:
     return search(bars, laws, COSTS, symbol="EURUSD", space=SPACE, **({"settings": SETTINGS} | changes))  # type: ignore[arg-type]  # keywords of any kind
 
 
+def find(bars: pl.DataFrame = CANDLES, laws: ForecastBatch = LAWS, **changes: object) -> ParetoResult:
+    return look(bars, laws, **changes)[0]
+
+
 @pytest.fixture(scope="module")
-def found() -> ParetoResult:
-    return find()
+def both() -> tuple[ParetoResult, SearchEvidence]:
+    return look()
 
 
-def test_no_member_is_dominated_by_anything_tried(found: ParetoResult) -> None:
-    members = objectives([member.in_sample for member in found.members])
-    enough = [trial.in_sample for trial in found.evaluated if int(trial.in_sample["trades"] or 0) >= 5]
-    tried = objectives(enough)
-    for one in members:
-        assert not ((tried <= one).all(axis=1) & (tried < one).any(axis=1)).any()
+@pytest.fixture(scope="module")
+def found(both: tuple[ParetoResult, SearchEvidence]) -> ParetoResult:
+    return both[0]
+
+
+def test_no_member_is_dominated_by_anything_the_search_tried(found: ParetoResult) -> None:
+    tried = [trial.in_sample for trial in found.evaluated[: found.trials - found.neighbours]]
+    values = Goals().values([stats for stats in tried if int(stats["trades"] or 0) >= 5])
+    for one in Goals().values([member.in_sample for member in found.members]):
+        assert not ((values <= one).all(axis=1) & (values < one).any(axis=1)).any()
     assert found.feasible
+    assert found.stopped == "generation limit"
     assert 1 <= len(found.members) <= SETTINGS.population
 
 
@@ -88,9 +107,20 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another(found: Par
     assert find(settings=replace(SETTINGS, seed=8)).evaluated != found.evaluated
 
 
-def test_the_later_part_never_reaches_the_search(found: ParetoResult) -> None:
+def test_what_a_store_remembers_changes_nothing(both: tuple[ParetoResult, SearchEvidence]) -> None:
+    first, evidence = both
+    look(store=(memory := Memory()))
+    for kept in (0, 5, len(memory.figures)):
+        part = Memory(dict(list(memory.figures.items())[:kept]))
+        again, same = look(store=part)
+        assert again == first
+        np.testing.assert_array_equal(same.moments, evidence.moments)
+
+
+def test_the_later_part_never_reaches_the_search(both: tuple[ParetoResult, SearchEvidence]) -> None:
+    found, evidence = both
     other_bars, other_laws = market(1)
-    seen = found.in_sample_end_utc
+    seen = found.searched_utc[1]
     count = CANDLES.filter(pl.col("ts_utc") <= seen).height
     factor = CANDLES["close"][count - 1] / other_bars["close"][count - 1]
     later = other_bars.slice(count).with_columns(pl.col("open", "high", "low", "close") * factor)
@@ -102,28 +132,55 @@ def test_the_later_part_never_reaches_the_search(found: ParetoResult) -> None:
         quantiles=np.concatenate((keep.quantiles, swap.quantiles)),
         scale=np.concatenate((keep.scale, swap.scale)),
     )
-    other = find(pl.concat([CANDLES.head(count), later]), mixed)
+    other, its_evidence = look(pl.concat([CANDLES.head(count), later]), mixed)
     assert other.evaluated == found.evaluated
-    np.testing.assert_array_equal(other.daily_returns, found.daily_returns)
+    np.testing.assert_array_equal(its_evidence.moments, evidence.moments)
     assert [(m.config, m.in_sample) for m in other.members] == [(m.config, m.in_sample) for m in found.members]
     assert [m.out_of_sample for m in other.members] != [m.out_of_sample for m in found.members]
-    assert pick(other).hash12 == pick(found).hash12
+    assert (other.picks, other.stability) == (found.picks, found.stability)
 
 
-def test_members_replay_from_their_configuration(found: ParetoResult) -> None:
-    earlier, later = split(CANDLES, LAWS, SETTINGS.in_sample_share)
-    member = found.members[0]
-    for rows, stats in ((earlier, member.in_sample), (later, member.out_of_sample)):
-        again = run_backtest(CANDLES, LAWS.take(rows), member.config, COSTS, symbol="EURUSD")
-        assert again.stats == stats
+def test_every_member_replays_to_the_bit(found: ParetoResult) -> None:
+    replays = replay(found, CANDLES, LAWS, COSTS, symbol="EURUSD", cash=100_000.0)
+    parts = split(CANDLES, LAWS, SETTINGS.in_sample_share)
+    for member in found.members:
+        for rows, run in (
+            (parts.searched, replays[member.hash12].searched),
+            (parts.later, replays[member.hash12].later),
+        ):
+            again = run_backtest(CANDLES, LAWS.take(rows), member.config, COSTS, symbol="EURUSD")
+            assert again.stats == run.stats
+            assert again.trades.equals(run.trades)
+            assert again.equity.equals(run.equity)
+        assert member.in_sample.items() <= replays[member.hash12].searched.stats.items()
+        assert member.out_of_sample == replays[member.hash12].later.stats
 
 
-def test_the_parts_are_a_longest_horizon_apart(found: ParetoResult) -> None:
-    earlier, later = split(CANDLES, LAWS, 0.6)
-    last, first = np.searchsorted(HOURS, LAWS.origin_utc[[earlier[-1], later[0]]])
-    assert first - last == 1 + HORIZONS[-1] == 1 + found.purge_bars
-    assert np.datetime64(found.in_sample_end_utc.replace(tzinfo=None)) == HOURS[last]
-    assert np.datetime64(found.out_of_sample_start_utc.replace(tzinfo=None)) == HOURS[first]
+def test_a_member_that_trades_otherwise_now_is_named(found: ParetoResult) -> None:
+    moved = CANDLES.with_columns(pl.col("open", "high", "low", "close") * 1.01)
+    with pytest.raises(ReplayDiffers, match=rf"configuration {found.members[0].hash12} gave .* search again"):
+        replay(found, moved, LAWS, COSTS, symbol="EURUSD", cash=100_000.0)
+
+
+def test_the_parts_are_a_longest_horizon_and_an_embargo_apart(found: ParetoResult) -> None:
+    for embargo, spans in ((0, 1), (0, 2), (9, 3)):
+        parts = split(CANDLES, LAWS, 0.6, embargo_bars=embargo, later_spans=spans)
+        last, first = np.searchsorted(HOURS, LAWS.origin_utc[[parts.searched[-1], parts.later[0]]])
+        assert first - last == 1 + HORIZONS[-1] + embargo
+        np.testing.assert_array_equal(np.concatenate(parts.spans), parts.later)
+        assert len(parts.spans) == spans
+    assert found.purge_bars == HORIZONS[-1]
+    parts = split(CANDLES, LAWS, 0.6, later_spans=2)
+    ends = [found.searched_utc[0], found.searched_utc[1], found.later_utc[0][0], found.later_utc[-1][1]]
+    rows = [parts.searched[0], parts.searched[-1], parts.later[0], parts.later[-1]]
+    assert [np.datetime64(moment.replace(tzinfo=None)) for moment in ends] == LAWS.origin_utc[rows].tolist()
+
+
+def test_later_spans_are_backtests_of_their_own(found: ParetoResult) -> None:
+    parts, member = split(CANDLES, LAWS, 0.6, later_spans=2), found.members[0]
+    for rows, told in zip(parts.spans, member.later_spans, strict=True):
+        run = run_backtest(CANDLES, LAWS.take(rows), member.config, COSTS, symbol="EURUSD")
+        assert told.items() <= run.stats.items()
 
 
 def test_every_configuration_is_tried_once(found: ParetoResult) -> None:
@@ -137,9 +194,8 @@ def test_every_configuration_is_tried_once(found: ParetoResult) -> None:
         size_fraction=(0.1, 0.1),
         holding_limit_bars=(3, 3),
     )
-    result = search(CANDLES, LAWS, COSTS, symbol="EURUSD", space=narrow, settings=SETTINGS)
+    result, _ = search(CANDLES, LAWS, COSTS, symbol="EURUSD", space=narrow, settings=SETTINGS)
     assert result.trials <= 3
-    assert result.repeats >= 3
 
 
 def test_the_hypervolume_never_falls(found: ParetoResult) -> None:
@@ -148,57 +204,65 @@ def test_the_hypervolume_never_falls(found: ParetoResult) -> None:
     assert 0 < found.hypervolume[-1] <= 1
 
 
-def test_the_returns_of_every_trial_are_those_of_its_figures(found: ParetoResult) -> None:
-    assert found.daily_returns.shape[1] == found.trials
-    assert found.daily_returns.dtype == np.float32
-    np.testing.assert_array_equal(find().daily_returns, found.daily_returns)
-    yearly = np.sqrt(found.periods_per_year)
-    for trial, returns in zip(found.evaluated, found.daily_returns.astype(np.float64).T, strict=True):
+def test_the_moments_of_every_trial_are_those_of_its_figures(both: tuple[ParetoResult, SearchEvidence]) -> None:
+    found, evidence = both
+    assert evidence.moments.shape == (found.trials, evidence.block_days.size, 2)
+    yearly, days = np.sqrt(found.periods_per_year), evidence.block_days.sum()
+    for trial, (total, squares) in zip(found.evaluated, evidence.moments.sum(axis=1), strict=True):
+        deviation = np.sqrt((squares - total**2 / days) / (days - 1))
         if (sharpe := trial.in_sample["sharpe"]) is not None:
-            assert returns.mean() / returns.std(ddof=1) * yearly == pytest.approx(float(sharpe), rel=1e-4)
-        total = (np.prod(1 + returns) - 1) * 100
-        assert total == pytest.approx(float(trial.in_sample["return_pct"] or 0), abs=1e-3)
+            assert total / days / deviation * yearly == pytest.approx(float(sharpe), rel=1e-6)
     for member in found.members:
-        returns = member.out_of_sample_returns
+        returns = evidence.later_returns[member.hash12]
         if (sharpe := member.out_of_sample["sharpe"]) is not None:
             assert returns.mean() / returns.std(ddof=1) * yearly == pytest.approx(float(sharpe))
 
 
-def test_picks_are_members_chosen_by_earlier_figures(found: ParetoResult) -> None:
+def test_picks_are_members_with_their_stability(found: ParetoResult) -> None:
+    assert set(found.picks) == set(PICKS)
     sharpes = [float(m.in_sample["sharpe"] or 0) for m in found.members]
     drawdowns = [float(m.in_sample["max_drawdown_pct"] or 0) for m in found.members]
-    assert pick(found, "best_sharpe").in_sample["sharpe"] == max(sharpes)
-    assert pick(found, "lowest_drawdown").in_sample["max_drawdown_pct"] == min(drawdowns)
-    assert pick(found) in found.members
-    with pytest.raises(BadInput, match="unknown pick 'best'"):
-        pick(found, "best")  # type: ignore[arg-type]  # the error a caller without types meets
+    assert found.member(found.picks["best_sharpe"]).in_sample["sharpe"] == max(sharpes)
+    assert found.member(found.picks["lowest_drawdown"]).in_sample["max_drawdown_pct"] == min(drawdowns)
+    assert set(found.stability) == set(found.picks.values())
+    for told in found.stability.values():
+        assert told["neighbours"] > 0
+        assert all(share is None or share <= 1 for share in told["kept"].values())
+
+
+def test_a_result_comes_back_from_its_document(found: ParetoResult) -> None:
+    document = json.loads(json.dumps(found.document(), allow_nan=False))
+    front = [(m.config, m.in_sample, m.out_of_sample) for m in found.members]
+    assert ParetoResult.restore(document, found.evaluated, front) == found
 
 
 def test_a_search_without_enough_trades_says_so() -> None:
     result = find(settings=replace(SETTINGS, min_trades=10_000))
     assert not result.feasible
-    assert "no configuration made 10000 trades" in result.note
-    most = max(int(trial.in_sample["trades"] or 0) for trial in result.evaluated)
+    most = max(int(t.in_sample["trades"] or 0) for t in result.evaluated[: result.trials - result.neighbours])
+    assert "no candidate satisfies the constraints" in result.note
+    assert f"10000 trades in sample were wanted, the most was {most}" in result.note
     assert all(member.in_sample["trades"] == most for member in result.members)
     assert set(result.hypervolume) == {0.0}
     assert front_picture(result, "infeasible").startswith(b"\x89PNG")
 
 
 def test_a_stopped_search_keeps_what_it_found() -> None:
-    asked = iter([False] * 8 + [True] * 100)
+    asked = iter([False] * 3 + [True] * 1000)
     result = find(should_stop=lambda: next(asked))
-    assert result.trials == 8
-    assert "stopped after 1 of 3 generations" in result.note
+    assert 0 < result.trials - result.neighbours < 18
+    assert result.stopped == "asked to stop"
+    assert "as asked" in result.note
     assert result.members
     with pytest.raises(NotReady, match="stopped before its first"):
         find(should_stop=lambda: True)
 
 
 def test_progress_is_told_after_every_generation() -> None:
-    told: list[tuple[float, str]] = []
-    find(progress=lambda share, message: told.append((share, message)))
-    assert [share for share, _ in told] == pytest.approx([1 / 3, 2 / 3, 1])
-    assert told[0][1].startswith("generation 1/3")
+    told: list[Progress] = []
+    find(progress=told.append)
+    assert [(one.generation, one.generations) for one in told] == [(1, 3), (2, 3), (3, 3)]
+    assert set(told[-1].best) == set(Goals().names)
 
 
 def test_too_short_a_span_and_an_absent_horizon_are_refused() -> None:
@@ -210,17 +274,55 @@ def test_too_short_a_span_and_an_absent_horizon_are_refused() -> None:
         search(CANDLES, LAWS, COSTS, symbol="EURUSD", space=SearchSpace(horizons_bars=(6, 24)), settings=SETTINGS)
 
 
-def test_the_members_are_tabled_and_drawn(found: ParetoResult) -> None:
-    table = members_table(found)
-    assert table["config"].to_list() == [member.hash12 for member in found.members]
-    assert {"in_sharpe", "out_sharpe", "in_trades", "stop_scales"} <= set(table.columns)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"later_spans": 0}, "later_spans 1 or more"),
+        ({"embargo_bars": -1}, "embargo_bars must be 0 or more"),
+        ({"in_sample_share": 1.0}, "in_sample_share must lie in"),
+        ({"min_trades": 0}, "min_trades must be 1 or more"),
+        ({"max_drawdown_pct": 0.0}, "max_drawdown_pct must be above 0"),
+        ({"method": "annealing"}, "unknown search method 'annealing'"),
+        ({"preset": "clasic"}, "unknown preset 'clasic'; did you mean classic"),
+        ({"space": {"stop_scales": [4, 1]}}, "stop_scales must be"),
+        ({"space": {"stop_scale": [1, 4]}}, "unknown search setting 'stop_scale'; did you mean stop_scales"),
+        ({"time_limit_seconds": 0.0}, "time_limit_seconds must be above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_one_line(changes: dict[str, object], told: str) -> None:
+    with pytest.raises((BadInput, UnknownName), match=told) as error:
+        ParetoSettings(**changes)  # type: ignore[arg-type]  # wrong on purpose
+    assert "\n" not in str(error.value)
+
+
+def test_the_classic_preset_is_in_per_cent() -> None:
+    space = ParetoSettings(preset="classic", space={"holding_limit_bars": [2, 12]}).search_space((1, 6))
+    assert (space.distance_unit, space.stop_scales, space.take_profit_scales) == ("percent", (1.0, 5.0), (2.0, 10.0))
+    assert (space.entry_probability, space.size_fraction) == ((0.50, 0.70), (0.05, 0.20))
+    assert (space.holding_limit_bars, space.horizons_bars) == ((2, 12), (1, 6))
+
+
+def test_the_front_is_drawn_and_explored(found: ParetoResult) -> None:
     assert front_picture(found, "EURUSD").startswith(b"\x89PNG")
-
-
-def test_the_interactive_page_names_every_member_and_loads_nothing(found: ParetoResult) -> None:
-    page = interactive_html(found, "EURUSD")
-    assert all(member.hash12 in page for member in found.members)
-    assert re.search(r"<(script|link)[^>]*(src|href)=.https?://", page) is None
+    told = {m.hash12: {"probabilistic_sharpe": 0.6, "deflated_sharpe": 0.1, "falls_apart": True} for m in found.members}
+    replays = replay(found, CANDLES, LAWS, COSTS, symbol="EURUSD", cash=100_000.0)
+    document = explorer_document(
+        found,
+        {"trials_ever": 99, "best_of_worthless": 1.5, "pbo": 0.4, "members": told},
+        replays,
+        symbol="EURUSD",
+        timeframe="H1",
+        study=3,
+        cash=100_000.0,
+        costs=COSTS,
+    )
+    member = document.members[0]
+    assert len(document.members) == len(found.members)
+    assert len(member.trades) == member.in_sample["trades"] + member.out_of_sample["trades"]
+    assert member.searched.values[-1] == member.in_sample["final_equity"]
+    assert document.money.startswith("100,000 USD, leverage 30, spread 1 pips")
+    page = explorer_page(document)
+    assert all(one.hash12 in page for one in found.members)
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)), elements=st.integers(0, 3).map(float)))

@@ -72,7 +72,7 @@ def home() -> Iterator[tuple[Platform, dg.DagsterInstance]]:
                     family_options={"linear": {"caution": 0.0}},
                     recipe={"timeframes": ["H1"]},
                     horizons_bars=(1, 4),
-                    pareto=ParetoSettings(population=4, generations=1),
+                    pareto=ParetoSettings(method="nsga2", later_spans=1, population=4, generations=1),
                 ),
                 by="test",
             )

@@ -84,7 +84,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             quick = replace(
                 default_settings("GBPUSD"),
                 families=("random_walk", "linear"),
-                pareto=ParetoSettings(population=4, generations=2, min_trades=1),
+                pareto=ParetoSettings(method="nsga2", later_spans=1, population=4, generations=2, min_trades=1),
             )
             platform.pairs.save(quick, by="test")
     return folder

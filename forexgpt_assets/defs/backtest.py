@@ -42,14 +42,20 @@ def backtest(
     started = perf_counter()
     settings = platform.pair(context.partition_key)
     symbol, timeframe = settings.symbol, Timeframe.parse(settings.timeframe)
-    traded, bars, forecasts = evidence.traded_forecasts(platform, settings, mode=config.mode)
+    market = evidence.traded_market(platform, settings, mode=config.mode)
+    bars, forecasts, settings = market.bars, market.forecasts, market.settings
     strategy = StrategyConfig(
         **{**config.model_dump(exclude={"mode"}), "horizon_bars": _horizon(config, forecasts.horizons_bars)}
     )
-    settings = platform.with_measured_spread(settings, bars, forecasts)
-    no_entry = platform.no_entry(settings, bars)
     result = run_backtest(
-        bars, forecasts, strategy, settings.costs, symbol=symbol, cash=settings.cash, no_entry=no_entry
+        bars,
+        forecasts,
+        strategy,
+        settings.costs,
+        symbol=symbol,
+        cash=settings.cash,
+        no_entry=market.no_entry,
+        rates=market.rates,
     )
     economics = (
         asdict(trade_economics(result.trades, result.equity, settings.costs, symbol)) if result.trades.height else {}
@@ -59,7 +65,7 @@ def backtest(
         symbol,
         str(timeframe),
         ENSEMBLE,
-        traded.bundle_hash,
+        market.traded.bundle_hash,
         [
             {
                 **result.stats,

@@ -1,84 +1,113 @@
 """Strategy settings that are not dominated on return, drawdown, Sharpe and win rate."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from time import perf_counter
-from typing import get_args
 
 import dagster as dg
 
 from forexgpt_assets.defs.backtest import backtest
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
-from forexgpt_core import evidence
+from forexgpt_assets.progress import search_progress_of
+from forexgpt_core import evidence, searches
 from forexgpt_core.composition import Platform
-from forexgpt_core.domain.clock import Timeframe
+from forexgpt_core.deployment.documents import build
+from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings
+from forexgpt_core.reporting.explorer_front import explorer_document
+
+PAGE = "explorer.html"
+_SHOWN = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "trades")
 
 
 class ParetoConfig(dg.Config):
-    """Overrides for one run; the pair's settings stand where nothing is given."""
+    """Overrides for one run; the pair's settings stand where nothing is given. See `ParetoSettings`."""
 
+    method: str | None = None
     population: int | None = None
     generations: int | None = None
+    grid: int | None = None
     seed: int | None = None
+    preset: str | None = None
+    time_limit_seconds: float | None = None
 
 
-@dg.asset(deps=[backtest], partitions_def=symbols, group_name="strategy", kinds={"python"})
+@dg.asset(deps=[backtest], partitions_def=symbols, group_name="strategy", kinds={"python", "mlflow"})
 def pareto_configs(
     context: dg.AssetExecutionContext, config: ParetoConfig, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
-    """NSGA-II front on the earlier part of the out-of-sample span; members re-scored on a later part they never saw."""
-    from forexgpt_core.optimisation.pareto import Pick, pick, search
-    from forexgpt_core.optimisation.search_space import SearchSpace
+    """Front of a search on the earlier part of the out-of-sample span; scored again on a later part it never saw.
+
+    A search that was made before is shown at once; one that was stopped goes on where it was.
+    """
+    from forexgpt_core.reporting.explorer import explorer_page
     from forexgpt_core.reporting.pareto import front_picture
 
     started = perf_counter()
     pair = platform.pair(context.partition_key)
-    symbol, timeframe = pair.symbol, Timeframe.parse(pair.timeframe)
-    traded, bars, forecasts = evidence.traded_forecasts(platform, pair)
-    pair = platform.with_measured_spread(pair, bars, forecasts)
-    wanted = {name: value for name, value in config.model_dump().items() if value is not None}
-    settings = replace(pair.pareto, **wanted)
-    result = search(
-        bars,
-        forecasts,
-        pair.costs,
-        symbol=symbol,
-        space=SearchSpace(horizons_bars=pair.horizons_bars),
-        settings=settings,
-        cash=pair.cash,
-        no_entry=platform.no_entry(pair, bars),
-        progress=lambda share, message: context.log.debug(f"{share:.0%} {message}"),
+    market = evidence.traded_market(platform, pair)
+    found = searches.find(platform, market, _settings(pair.pareto, config), progress=search_progress_of(context))
+    result = found.result
+    _, replays = searches.replayed(platform, found)
+    page = explorer_page(
+        explorer_document(
+            result,
+            found.overfitting,
+            replays,
+            symbol=pair.symbol,
+            timeframe=pair.timeframe,
+            study=found.study_id,
+            cash=pair.cash,
+            costs=market.settings.costs,
+        )
     )
-    verdict = evidence.judge_search(platform, pair, result)
-    study = evidence.record_search(platform, pair, traded, result, settings, verdict)
-    rows = [
-        {
-            "config": m.hash12,
-            **{f"in_{k}": m.in_sample.get(k) for k in _SHOWN},
-            **{f"out_{k}": m.out_of_sample.get(k) for k in _SHOWN},
-            **verdict.of(m.hash12).shown(),
-            **asdict(m.config),
-        }
-        for m in result.members
-    ]
+    drawing = front_picture(result, f"{pair.symbol} {pair.timeframe}")
+    verdict = {name: value for name, value in found.overfitting.items() if name != "members"}
+    run_id = platform.registry.record_report(
+        symbol=pair.symbol,
+        timeframe=pair.timeframe,
+        name="pareto front",
+        metrics={n: float(v) for n, v in verdict.items() if isinstance(v, int | float)},
+        tags={"dagster_run": context.run.run_id, "study": str(found.study_id)},
+        artifacts={PAGE: page.encode(), "front.png": drawing},
+    )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(str(study)),
+        data_version=dg.DataVersion(str(found.study_id)),
         metadata={
             "dagster/row_count": len(result.members),
-            **figures(
-                {
-                    "trials": result.trials,
-                    "study": study,
-                    **verdict.figures(),
-                    "spread_pips": pair.costs.spread_pips,
-                    "seconds": perf_counter() - started,
-                }
-            ),
-            "front": picture(front_picture(result, f"{symbol} {timeframe}"), "Pareto front"),
-            "members": table(rows),
-            "picks": table([{"pick": how, "config": pick(result, how).hash12} for how in get_args(Pick)]),
+            **figures({"trials": result.trials, "remembered": found.remembered, "study": found.study_id}),
+            **figures({**verdict, "stopped": result.stopped, "note": result.note or "none"}),
+            **figures({"spread_pips": market.settings.costs.spread_pips, "seconds": perf_counter() - started}),
+            "explorer": dg.MetadataValue.url(platform.registry.artifact_url(run_id, PAGE)),
+            "file": dg.MetadataValue.path(platform.save_page(pair.symbol, "explorer", page)),
+            "front": picture(drawing, "Pareto front"),
+            "members": table(_rows(found)),
+            "picks": table(_picks(result)),
         },
     )
 
 
-_SHOWN = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "trades")
+def _settings(usual: ParetoSettings, config: ParetoConfig) -> ParetoSettings:
+    wanted = {name: value for name, value in config.model_dump().items() if value is not None}
+    return build(ParetoSettings, {**asdict(usual), **wanted}, "the search")
+
+
+def _rows(found: searches.FoundStudy) -> list[dict[str, object]]:
+    return [
+        {
+            "config": m.hash12,
+            **{f"in_{k}": m.in_sample.get(k) for k in _SHOWN},
+            **{f"out_{k}": m.out_of_sample.get(k) for k in _SHOWN},
+            **found.shown(m.hash12),
+            **m.config.document(),
+        }
+        for m in found.result.members
+    ]
+
+
+def _picks(result: ParetoResult) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for how, hash12 in result.picks.items():
+        told = result.stability[hash12]
+        kept = {f"{name}_kept_nearby": share for name, share in told["kept"].items()}
+        rows.append({"pick": how, "config": hash12, "neighbours": told["neighbours"], **kept})
+    return rows

@@ -126,7 +126,7 @@ def sweep(
         BadInput: see `run_span`.
     """
     laid = _lay_out(span, configs, cash)
-    edges = np.linspace(0, span.ends.size, blocks + 1).astype(np.int64)
+    edges = block_edges(span.ends.size, blocks)
     tallies, moments = np.zeros(len(configs), layout.TALLY), np.zeros((len(configs), blocks, 2))
 
     def work(start: int) -> bool:
@@ -139,6 +139,11 @@ def sweep(
     done = _side_by_side(work, range(0, len(configs), _CHUNK), workers or len(os.sched_getaffinity(0)))
     count = min(done * _CHUNK, len(configs))
     return Sweep(stats=_stats(tallies[:count], laid), moments=moments[:count], edges=edges)
+
+
+def block_edges(days: int, blocks: int) -> NDArray[np.int64]:
+    """Return (blocks + 1,) the days at which consecutive blocks begin, and the number of days."""
+    return np.asarray(np.linspace(0, days, blocks + 1).astype(np.int64))
 
 
 def _side_by_side(work: Callable[[int], bool], starts: Iterable[int], workers: int) -> int:

@@ -1,62 +1,116 @@
 """Strategy settings that no other tried setting beats on return, drawdown, Sharpe and win rate together.
 
-The search (NSGA-II) sees the earlier part of the span only. Then every member of the front is scored on the later
-part, after a purge of the longest forecast horizon. Choosing by the later scores would spend them, so `pick` reads
-the earlier ones.
+The search sees the earlier part of the span only. Then every member of the front is scored on the later part, after a
+purge of the longest forecast horizon and an embargo, as a whole and span by span. Choosing by the later scores would
+spend them, so picks read the earlier ones.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forexgpt_core.backtest.engine import run_span
+from forexgpt_core.backtest.engine import block_edges, run_span, sweep
 from forexgpt_core.backtest.performance import Floats, Stats, day_returns
 from forexgpt_core.backtest.span import Bools, Span, lay_out
 from forexgpt_core.domain.clock import from_utc
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch
-from forexgpt_core.errors import BadInput, NotReady
-from forexgpt_core.optimisation.evolution import Bench, Trial, evolve, shortfall
-from forexgpt_core.optimisation.front import OBJECTIVES, Ints, hypervolumes, non_dominated, objectives, thin, to_unit
+from forexgpt_core.errors import BadInput
+from forexgpt_core.evaluation.cscv import largest_blocks
+from forexgpt_core.optimisation.goals import Goals, strategy_goals
+from forexgpt_core.optimisation.methods import Method, SearchSettings
+from forexgpt_core.optimisation.parts import split
+from forexgpt_core.optimisation.picks import PICKS, pick_named
+from forexgpt_core.optimisation.search import Progress, SearchRun, run_search
 from forexgpt_core.optimisation.search_space import SearchSpace
+from forexgpt_core.optimisation.stability import neighbours, stability
+from forexgpt_core.optimisation.trials import Memory, TrialStore
 from forexgpt_core.strategy.config import StrategyConfig
 
-Pick = Literal["knee", "best_sharpe", "lowest_drawdown"]
-
-_LEAST_EARLIER, _LEAST_LATER = 50, 30  # forecasts
+SEARCH_VERSION = 1  # of what a search computes; a change makes every study another one
+SPAN_FIGURES = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "profit_factor", "trades")
+_MANY_TRIALS, _FEW_BLOCKS = 2_000, 12  # of more trials, 12 blocks (924 halves) say in a second what 16 do in ten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParetoSettings:
-    """How to search.
+    """How to search, and how its finds are judged.
 
     Attributes:
+        method: see `methods.SearchSettings`, as well as the settings of the same name below.
         population: configurations per generation, and the most members a front is reported with.
-        generations: the first one, drawn at random, included.
+        generations: at most, the first one included.
+        grid: configurations of the coarse grid that "hybrid" begins with.
+        patience: generations without progress after which the search ends; 0 never does.
+        preset, space: the search space: a preset's name and settings that differ from it, see `SearchSpace`. Horizons
+            are the pair's own where they are not given.
         in_sample_share: share of the forecasts, the earliest, that the search sees.
+        embargo_bars: left out between the part searched and the later one, besides the purge.
+        later_spans: consecutive spans of the later part that members are scored on one by one.
         min_trades: fewer trades in sample than this make a configuration infeasible.
+        max_drawdown_pct: a deeper fall in sample makes a configuration infeasible; None allows any.
+        time_limit_seconds: of the search; what is found then depends on the machine.
     """
 
-    population: int = 16
-    generations: int = 8
+    method: Method = "hybrid"
+    population: int = 50
+    generations: int = 100
+    grid: int = 512
+    patience: int = 10
     seed: int = 0
+    preset: str = "volatility"
+    space: Mapping[str, object] = field(default_factory=dict)
     in_sample_share: float = 0.6
+    embargo_bars: int = 0
+    later_spans: int = 3
     min_trades: int = 10
+    max_drawdown_pct: float | None = None
+    time_limit_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if self.population < 4 or self.generations < 1:
-            raise BadInput(
-                f"population must be 4 or more and generations 1 or more, were {self.population}, {self.generations}"
-            )
         if not 0 < self.in_sample_share < 1:
             raise BadInput(f"in_sample_share must lie in (0, 1), was {self.in_sample_share}")
-        if self.min_trades < 1:
-            raise BadInput(f"min_trades must be 1 or more, was {self.min_trades}")
+        if self.embargo_bars < 0 or self.later_spans < 1:
+            raise BadInput(
+                f"embargo_bars must be 0 or more and later_spans 1 or more, were {self.embargo_bars},"
+                f" {self.later_spans}"
+            )
+        _ = self.search, self.goals, self.search_space((1,))  # each checks its own
+
+    @property
+    def search(self) -> SearchSettings:
+        """Return how candidates are proposed."""
+        return SearchSettings(
+            method=self.method,
+            seed=self.seed,
+            population=self.population,
+            generations=self.generations,
+            grid_count=self.grid,
+            patience=self.patience,
+            time_limit_seconds=self.time_limit_seconds,
+        )
+
+    @property
+    def goals(self) -> Goals:
+        """Return what is searched for."""
+        return strategy_goals(min_trades=self.min_trades, max_drawdown_pct=self.max_drawdown_pct)
+
+    def search_space(self, horizons_bars: Sequence[int]) -> SearchSpace:
+        """Return the search space of a pair that is forecast over those horizons."""
+        return SearchSpace.preset(self.preset, **{"horizons_bars": list(horizons_bars), **self.space})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One configuration and its figures on the part that is searched."""
+
+    config: StrategyConfig
+    in_sample: Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +118,13 @@ class ParetoMember:
     """A configuration of the front, with its figures on the part searched and on the later part.
 
     Attributes:
-        out_of_sample_returns: (days,) of the later part, see `performance.day_returns`.
+        later_spans: SPAN_FIGURES of each span of the later part.
     """
 
     config: StrategyConfig
     in_sample: Stats
     out_of_sample: Stats
-    out_of_sample_returns: Floats = field(compare=False, repr=False)
+    later_spans: tuple[Stats, ...]
 
     @property
     def hash12(self) -> str:
@@ -84,32 +138,130 @@ class ParetoResult:
 
     Attributes:
         members: the front, best in-sample Sharpe first, then by hash.
-        trials: how many different configurations were backtested on the earlier part: what any honest reading of the
-            best one has to be corrected for.
-        repeats: how often the search came back to one of them; not backtested again.
-        evaluated: all of them, in the order tried.
-        daily_returns: (days, trials) of the part searched, float32, one column for each of `evaluated`; see
-            `performance.day_returns`.
-        periods_per_year: that Sharpe ratios were annualised with.
-        hypervolume: per generation, of the front so far over the box that all feasible trials span, in [0, 1].
-        feasible: False where no configuration traded often enough; the members are then those that came closest.
+        evaluated: every configuration that was backtested on the earlier part, in the order tried (a stored result has
+            its front first). Those tried to see how stable the picks are come last. Any honest reading of the best one
+            has to be corrected for them all.
+        neighbours: how many of them were tried for that.
+        repeats: how often the search came back to a configuration; not backtested again.
+        picks: hash of a member by how it was picked.
+        stability: of each pick's member, by its hash; None where its neighbours were not tried.
+        hypervolume: per generation, those of the grid included, of the front so far over the box that all feasible
+            trials span, in [0, 1].
+        feasible: False where no configuration satisfies the constraints; the members are then those that came closest.
+        stopped: why the search ended, see `search.Stop`.
         note: in words, what a reader of the front has to know; empty if nothing.
-        in_sample_end_utc, out_of_sample_start_utc: opens of the last bar searched and of the first bar scored later.
+        searched_utc: opens of the first and last bar searched.
+        later_utc: opens of the first and last bar of each span of the later part.
+        periods_per_year: that Sharpe ratios were annualised with.
     """
 
     settings: ParetoSettings
     members: tuple[ParetoMember, ...]
-    trials: int
-    repeats: int
     evaluated: tuple[Trial, ...]
+    neighbours: int
+    repeats: int
+    picks: Mapping[str, str]
+    stability: Mapping[str, Mapping[str, Any]]
     hypervolume: tuple[float, ...]
     feasible: bool
+    stopped: str
     note: str
     purge_bars: int
-    in_sample_end_utc: datetime
-    out_of_sample_start_utc: datetime
+    searched_utc: tuple[datetime, datetime]
+    later_utc: tuple[tuple[datetime, datetime], ...]
     periods_per_year: int
-    daily_returns: NDArray[np.float32] = field(compare=False, repr=False)
+
+    @property
+    def trials(self) -> int:
+        """Return how many different configurations were backtested on the earlier part."""
+        return len(self.evaluated)
+
+    def member(self, hash12: str) -> ParetoMember:
+        """Return the member of that hash."""
+        return next(one for one in self.members if one.hash12 == hash12)
+
+    def document(self) -> dict[str, Any]:
+        """Return everything but the trials and their figures as JSON types; `restore` is its inverse."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("members", "evaluated")}
+        return {
+            **plain,
+            "settings": asdict(self.settings),
+            "searched_utc": [moment.isoformat() for moment in self.searched_utc],
+            "later_utc": [[moment.isoformat() for moment in span] for span in self.later_utc],
+            "spans": {one.hash12: list(one.later_spans) for one in self.members},
+            "trials": self.trials,
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        document: Mapping[str, Any],
+        trials: Sequence[Trial],
+        front: Sequence[tuple[StrategyConfig, Stats, Stats]],
+    ) -> "ParetoResult":
+        """Return the result of a document, its trials, and its front: configuration, figures in and out of sample."""
+        names = {f.name for f in fields(cls)} - {"members", "evaluated"}
+        first, last = map(datetime.fromisoformat, document["searched_utc"])
+        return cls(
+            **{name: value for name, value in document.items() if name in names}
+            | {
+                "settings": ParetoSettings(**document["settings"]),
+                "searched_utc": (first, last),
+                "later_utc": tuple(
+                    (datetime.fromisoformat(one), datetime.fromisoformat(two)) for one, two in document["later_utc"]
+                ),
+                "hypervolume": tuple(document["hypervolume"]),
+                "evaluated": tuple(trials),
+                "members": tuple(
+                    ParetoMember(
+                        config=config,
+                        in_sample=inside,
+                        out_of_sample=later,
+                        later_spans=tuple(document["spans"][config.hash12]),
+                    )
+                    for config, inside, later in front
+                ),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchEvidence:
+    """What a verdict on a search needs besides its figures.
+
+    Attributes:
+        moments: (trials, blocks, 2) of the returns per FX day of each trial, see `engine.Sweep`; no block where the
+            part searched is too short.
+        block_days: (blocks,) days in each block.
+        later_returns: (days,) of each member on the later part by its hash, see `performance.day_returns`.
+    """
+
+    moments: Floats
+    block_days: NDArray[np.int64]
+    later_returns: Mapping[str, Floats]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Bench:
+    """Backtests on the part that is searched."""
+
+    span: Span
+    cash: float
+    blocks: int
+    moments: dict[str, Floats] = field(default_factory=dict)
+
+    def evaluate(self, configs: Sequence[StrategyConfig]) -> Sequence[Stats]:
+        """Return the figures of each configuration."""
+        swept = sweep(self.span, configs, cash=self.cash, blocks=self.blocks)
+        self.moments |= zip((config.hash12 for config in configs), swept.moments)
+        return swept.stats
+
+    def moments_of(self, configs: Sequence[StrategyConfig]) -> Floats:
+        """Return the block moments of each configuration; those that the store remembered are backtested again."""
+        names = [config.hash12 for config in configs]
+        if unknown := [config for config, name in zip(configs, names) if name not in self.moments]:
+            self.evaluate(unknown)
+        return np.stack([self.moments[name] for name in names])
 
 
 def search(
@@ -122,155 +274,134 @@ def search(
     settings: ParetoSettings,
     cash: float = 100_000.0,
     no_entry: Bools | None = None,
-    progress: Callable[[float, str], None] = lambda share, message: None,
+    rates: Mapping[str, pl.DataFrame] | None = None,
+    store: TrialStore | None = None,
+    progress: Callable[[Progress], None] = lambda told: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> ParetoResult:
-    """Return the front of the strategies in `space`; the same arguments give the same result.
+) -> tuple[ParetoResult, SearchEvidence]:
+    """Return the front of the strategies in `space`, and the evidence to judge it by.
+
+    The same arguments give the same result, whatever the store remembers of this search already.
 
     Args:
-        candles, forecasts, costs, symbol, cash, no_entry: see `backtest.engine.run_backtest`.
-        progress: called after every generation with (share done, message).
-        should_stop: asked before every backtest of the search; what was found by then is kept and scored.
+        candles, forecasts, costs, symbol, cash, no_entry, rates: see `backtest.engine.run_backtest`.
+        store: memory of the trials; by default one that is forgotten afterwards.
+        progress: called after every generation.
+        should_stop: asked before every batch of the search; what was found by then is kept and scored.
 
     Raises:
         BadInput: the space allows a horizon that the forecasts lack, or `run_backtest` would refuse the input.
-        NotReady: there are too few forecasts for two parts, or the search was stopped before its first backtest.
+        NotReady: there are too few forecasts for the parts, or the search was stopped before its first backtest.
     """
     absent = sorted(set(space.horizons_bars) - set(forecasts.horizons_bars))
     if absent:
         raise BadInput(f"the search allows horizons {absent}, but the forecasts have {forecasts.horizons_bars} only")
-    earlier, later = split(candles, forecasts, settings.in_sample_share)
-    bench = Bench(span=lay_out(candles, forecasts.take(earlier), costs, symbol=symbol, no_entry=no_entry), cash=cash)
-    finished = evolve(
-        bench,
-        space,
-        population=settings.population,
-        generations=settings.generations,
-        seed=settings.seed,
-        min_trades=settings.min_trades,
-        progress=progress,
-        should_stop=should_stop,
+    parts = split(
+        candles,
+        forecasts,
+        settings.in_sample_share,
+        embargo_bars=settings.embargo_bars,
+        later_spans=settings.later_spans,
     )
-    if not bench.trials:
-        raise NotReady("the search was stopped before its first backtest; nothing was found")
-    chosen, feasible = choose(bench.tried, settings)
-    later_span = lay_out(candles, forecasts.take(later), costs, symbol=symbol, no_entry=no_entry)
-    return ParetoResult(
+
+    def span_of(rows: NDArray[np.int64]) -> Span:
+        return lay_out(candles, forecasts.take(rows), costs, symbol=symbol, no_entry=no_entry, rates=rates)
+
+    store = Memory() if store is None else store
+    searched = span_of(parts.searched)
+    bench = _Bench(span=searched, cash=cash, blocks=_blocks(searched.ends.size, settings))
+    run = run_search(
+        space, bench.evaluate, settings.goals, settings.search, store, progress=progress, should_stop=should_stop
+    )
+    trials = [Trial(config=trial.candidate, in_sample=trial.figures) for trial in run.trials]
+    front = _ranked([trials[row] for row in run.front(settings.population)])
+    later, returns = _scored(front, [span_of(parts.later), *map(span_of, parts.spans)], cash)
+    picks = {how: front[pick_named(how, [one.in_sample for one in front], settings.goals)].config for how in PICKS}
+    near, steadiness = _steadiness(picks.values(), space, bench, settings.goals, store, trials)
+    result = ParetoResult(
         settings=settings,
-        members=tuple(_scored(trial, later_span, cash) for trial in chosen),
-        trials=len(bench.trials),
-        repeats=bench.repeats,
-        evaluated=bench.tried,
-        hypervolume=_history(bench, settings),
-        feasible=feasible,
-        note=_note(feasible=feasible, finished=finished, bench=bench, settings=settings),
+        members=later,
+        evaluated=(*trials, *near),
+        neighbours=len(near),
+        repeats=run.repeats,
+        picks={how: config.hash12 for how, config in picks.items()},
+        stability=steadiness,
+        hypervolume=run.hypervolume,
+        feasible=run.feasible,
+        stopped=run.stopped,
+        note=_note(run, settings),
         purge_bars=forecasts.horizons_bars[-1],
-        in_sample_end_utc=from_utc(bench.span.ts_utc[-1]),
-        out_of_sample_start_utc=from_utc(later_span.ts_utc[0]),
-        periods_per_year=bench.span.periods_per_year,
-        daily_returns=np.column_stack([bench.returns[trial.config.hash12] for trial in bench.tried]),
+        searched_utc=_ends(searched),
+        later_utc=tuple(_moments(forecasts, rows) for rows in parts.spans),
+        periods_per_year=searched.periods_per_year,
     )
-
-
-def choose(trials: Sequence[Trial], settings: ParetoSettings) -> tuple[list[Trial], bool]:
-    """Return the front among trials, best Sharpe first, and whether it is feasible.
-
-    Where no trial has enough trades, the front is formed among those that lack the fewest. Of trials with the same
-    objectives the smallest hash stands for all; a front larger than the population keeps its least crowded members.
-    """
-    lacking = np.array([max(shortfall(trial, settings.min_trades), 0.0) for trial in trials])
-    nearest = sorted((t for t, lack in zip(trials, lacking) if lack == lacking.min()), key=lambda t: t.config.hash12)
-    values = objectives([trial.in_sample for trial in nearest])
-    front = non_dominated(values)
-    rows = front[thin(values[front], settings.population)]
-    ranked = sorted(rows, key=lambda row: (values[row, OBJECTIVES.index("sharpe")], nearest[row].config.hash12))
-    return [nearest[row] for row in ranked], bool(lacking.min() == 0)
-
-
-def _scored(trial: Trial, later: Span, cash: float) -> ParetoMember:
-    run = run_span(later, trial.config, cash=cash)
-    return ParetoMember(
-        config=trial.config,
-        in_sample=trial.in_sample,
-        out_of_sample=run.stats,
-        out_of_sample_returns=day_returns(run.equity["equity"].to_numpy(), cash, later.ends),
+    evidence = SearchEvidence(
+        moments=bench.moments_of([one.config for one in result.evaluated]),
+        block_days=np.asarray(np.diff(block_edges(searched.ends.size, bench.blocks))),
+        later_returns=returns,
     )
+    return result, evidence
 
 
-def _history(bench: Bench, settings: ParetoSettings) -> tuple[float, ...]:
-    feasible = np.array([shortfall(trial, settings.min_trades) <= 0 for trial in bench.tried])
-    values = objectives([trial.in_sample for trial in bench.tried])
-    return hypervolumes(values, feasible, bench.generation_ends)
+def _blocks(days: int, settings: ParetoSettings) -> int:
+    many = settings.search.planned > _MANY_TRIALS
+    return largest_blocks(days, most=_FEW_BLOCKS) if many else largest_blocks(days)
 
 
-def _note(*, feasible: bool, finished: bool, bench: Bench, settings: ParetoSettings) -> str:
-    remarks = []
-    if not feasible:
-        most = max(settings.min_trades - shortfall(trial, settings.min_trades) for trial in bench.tried)
-        remarks.append(
-            f"no configuration made {settings.min_trades} trades in sample (the most was {most:.0f}):"
-            " these came closest and prove nothing"
+def _ranked(front: Sequence[Trial]) -> list[Trial]:
+    return sorted(front, key=lambda one: (-float(one.in_sample["sharpe"] or 0.0), one.config.hash12))
+
+
+def _scored(
+    front: Sequence[Trial], later: Sequence[Span], cash: float
+) -> tuple[tuple[ParetoMember, ...], dict[str, Floats]]:
+    """Return the members with their figures on the later part and its spans, and their returns on the whole of it."""
+    whole, *spans = later
+    configs = [trial.config for trial in front]
+    by_span = [sweep(span, configs, cash=cash).stats for span in spans]
+    members, returns = [], {}
+    for place, trial in enumerate(front):
+        run = run_span(whole, trial.config, cash=cash)
+        returns[trial.config.hash12] = day_returns(run.equity["equity"].to_numpy(), cash, whole.ends)
+        told = tuple({name: stats[place][name] for name in SPAN_FIGURES} for stats in by_span)
+        members.append(
+            ParetoMember(config=trial.config, in_sample=trial.in_sample, out_of_sample=run.stats, later_spans=told)
         )
-    if not finished:
-        remarks.append(f"stopped after {len(bench.generation_ends)} of {settings.generations} generations")
+    return tuple(members), returns
+
+
+def _steadiness(
+    picked: Iterable[StrategyConfig],
+    space: SearchSpace,
+    bench: _Bench,
+    goals: Goals,
+    store: TrialStore,
+    trials: Sequence[Trial],
+) -> tuple[list[Trial], dict[str, dict[str, Any]]]:
+    """Return the neighbours of the picks that were not tried before, and how stable each pick is among its own."""
+    tried, near = {one.config.hash12 for one in trials}, list[Trial]()
+    found: dict[str, dict[str, Any]] = {}
+    for config in {one.hash12: one for one in picked}.values():
+        known = stability(space, config, bench.evaluate, goals, store, first_number=len(tried))
+        found[config.hash12] = known.document()
+        new = [one for one in neighbours(space, config) if one.hash12 not in tried]
+        figures = store.finished([one.hash12 for one in new])
+        near += [Trial(config=one, in_sample=figures[one.hash12]) for one in new]
+        tried |= {one.hash12 for one in new}
+    return near, found
+
+
+def _note(run: SearchRun[StrategyConfig], settings: ParetoSettings) -> str:
+    remarks = [run.note] if run.note else []
+    if not run.feasible:
+        most = max(int(trial.figures["trades"] or 0) for trial in run.trials)
+        remarks.append(f"{settings.min_trades} trades in sample were wanted, the most was {most}")
     return "; ".join(remarks)
 
 
-def pick(result: ParetoResult, how: Pick = "knee") -> ParetoMember:
-    """Return one member by its in-sample figures.
-
-    "knee" is the member nearest to the best of every objective at once, each scaled to [0, 1] over the front.
-
-    Raises:
-        BadInput: there is no such way to pick.
-    """
-    if how not in get_args(Pick):
-        raise BadInput(f"unknown pick '{how}'; known: {', '.join(get_args(Pick))}")
-    values = objectives([member.in_sample for member in result.members])
-    if how == "best_sharpe":
-        ranking = values[:, OBJECTIVES.index("sharpe")]
-    elif how == "lowest_drawdown":
-        ranking = values[:, OBJECTIVES.index("max_drawdown_pct")]
-    else:
-        ranking = np.linalg.norm(to_unit(values, values), axis=1)
-    return result.members[int(np.argmin(ranking))]
+def _ends(span: Span) -> tuple[datetime, datetime]:
+    return from_utc(span.ts_utc[0]), from_utc(span.ts_utc[-1])
 
 
-def members_table(result: ParetoResult) -> pl.DataFrame:
-    """Return one row per member: its hash, its settings, and the objectives and trades of both parts."""
-    shown = (*OBJECTIVES, "profit_factor", "trades")
-    return pl.DataFrame(
-        [
-            {
-                "config": member.hash12,
-                **{f.name: getattr(member.config, f.name) for f in fields(StrategyConfig)},
-                **{f"in_{name}": member.in_sample[name] for name in shown},
-                **{f"out_{name}": member.out_of_sample[name] for name in shown},
-            }
-            for member in result.members
-        ],
-        infer_schema_length=None,
-    )
-
-
-def split(candles: pl.DataFrame, forecasts: ForecastBatch, in_sample_share: float) -> tuple[Ints, Ints]:
-    """Return which forecasts are searched and which are scored later.
-
-    Between the last earlier origin and the first later one lie at least as many bars as the longest horizon, so no
-    outcome of an earlier forecast reaches into the later part.
-
-    Raises:
-        NotReady: the earlier part would have fewer than 50 forecasts or the later one fewer than 30.
-    """
-    ts = candles["ts_utc"].to_numpy().astype("datetime64[us]")
-    bar = np.searchsorted(ts, forecasts.origin_utc.astype("datetime64[us]"))
-    count = int(len(forecasts) * in_sample_share)
-    if count:
-        later = np.flatnonzero(bar > bar[count - 1] + forecasts.horizons_bars[-1])
-    if not count or count < _LEAST_EARLIER or later.size < _LEAST_LATER:
-        raise NotReady(
-            f"{len(forecasts)} forecasts of {forecasts.symbol} leave {count} to search and"
-            f" {later.size if count else 0} to score after the purge; at least {_LEAST_EARLIER} and {_LEAST_LATER} are"
-            " needed: evaluate over a longer span or allow shorter horizons"
-        )
-    return np.arange(count, dtype=np.int64), later.astype(np.int64)
+def _moments(forecasts: ForecastBatch, rows: NDArray[np.int64]) -> tuple[datetime, datetime]:
+    return from_utc(forecasts.origin_utc[rows[0]]), from_utc(forecasts.origin_utc[rows[-1]])

@@ -14,6 +14,7 @@ from forexgpt_core.optimisation.goals import DRAWDOWN, RETURN, SHARPE, Goals, hi
 
 Floats = NDArray[np.float64]
 PickName = Literal["knee", "ideal", "best_sharpe", "lowest_drawdown"]
+PICKS: tuple[PickName, ...] = get_args(PickName)
 Scalarising = Literal["sum", "achievement"]
 
 _AUGMENTED = 1e-3  # share of the sum that breaks ties of the achievement function

@@ -4,8 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from forexgpt_core.backtest.performance import Stats
-from forexgpt_core.evaluation.cscv import backtest_overfitting, largest_blocks
+from forexgpt_core.backtest.performance import Floats, Stats
+from forexgpt_core.evaluation.cscv import overfitting_of_moments
 from forexgpt_core.evaluation.overfitting import (
     ConstantReturns,
     SharpeEvidence,
@@ -15,7 +15,7 @@ from forexgpt_core.evaluation.overfitting import (
     probabilistic_sharpe,
     sharpe_evidence,
 )
-from forexgpt_core.optimisation.pareto import ParetoMember, ParetoResult
+from forexgpt_core.optimisation.pareto import ParetoMember, ParetoResult, SearchEvidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,8 @@ class MemberVerdict:
     Attributes:
         probabilistic_sharpe: probability that its true Sharpe ratio there is above 0; None where it is undefined.
         deflated_sharpe: that it is above what the best of so many worthless trials would show; likewise.
-        falls_apart: it earned in sample and does not out of sample: its Sharpe ratio there is not above 0.
+        falls_apart: it earned in sample and does not out of sample: its Sharpe ratio is not above 0 there, or in most
+            spans of it.
     """
 
     config_hash: str
@@ -80,7 +81,7 @@ class SearchVerdict:
         return {**self.figures(), "members": {member.config_hash: member.shown() for member in self.members}}
 
 
-def judge_search(result: ParetoResult, registry: TrialRegistry) -> SearchVerdict:
+def judge_search(result: ParetoResult, evidence: SearchEvidence, registry: TrialRegistry) -> SearchVerdict:
     """Return what a search is worth.
 
     A member's out-of-sample Sharpe ratio is deflated by every trial behind the pair, although the later part was never
@@ -92,9 +93,9 @@ def judge_search(result: ParetoResult, registry: TrialRegistry) -> SearchVerdict
     yearly = math.sqrt(result.periods_per_year)
     own = {trial.config.hash12: _per_period(trial.in_sample, yearly) for trial in result.evaluated}
     tried = registry.including(own)
-    days, trials = result.daily_returns.shape
-    blocks = largest_blocks(days) if trials > 1 and result.daily_returns.any() else 0
-    overfitting = backtest_overfitting(result.daily_returns, blocks=blocks) if blocks else None
+    blocks, days = evidence.block_days.size, int(evidence.block_days.sum())
+    judged = blocks > 0 and result.trials > 1 and bool(evidence.moments.any())
+    overfitting = overfitting_of_moments(evidence.moments, evidence.block_days) if judged else None
     std = tried.sharpe_std
     known = not math.isnan(std)
     return SearchVerdict(
@@ -102,35 +103,36 @@ def judge_search(result: ParetoResult, registry: TrialRegistry) -> SearchVerdict
         pbo_slope=_finite(overfitting.slope) if overfitting else None,
         pbo_loss_probability=overfitting.loss_probability if overfitting else None,
         pbo_days=days,
-        pbo_blocks=blocks,
+        pbo_blocks=blocks if judged else 0,
         trials_ever=tried.count,
         sharpe_std=std * yearly if known else None,
         best_of_worthless=expected_maximum_sharpe(tried.count, std) * yearly if known else None,
-        members=tuple(_judge(member, tried) for member in result.members),
+        members=tuple(_judge(one, evidence.later_returns[one.hash12], tried) for one in result.members),
     )
 
 
-def _judge(member: ParetoMember, tried: TrialRegistry) -> MemberVerdict:
-    evidence, std = _evidence(member), tried.sharpe_std
+def _judge(member: ParetoMember, later_returns: Floats, tried: TrialRegistry) -> MemberVerdict:
+    evidence, std = _evidence(later_returns), tried.sharpe_std
     plain = deflated = None
     if evidence is not None:
         plain = probabilistic_sharpe(evidence)
         deflated = None if math.isnan(std) else deflated_sharpe(evidence, trials=tried.count, sharpe_std=std)
     earned, earns = _per_period(member.in_sample, 1.0) or 0.0, _per_period(member.out_of_sample, 1.0) or 0.0
+    poor = [span for span in member.later_spans if (_per_period(span, 1.0) or 0.0) <= 0]
     return MemberVerdict(
         config_hash=member.hash12,
         probabilistic_sharpe=plain,
         deflated_sharpe=deflated,
-        falls_apart=earned > 0 >= earns,
+        falls_apart=earned > 0 and (earns <= 0 or 2 * len(poor) > len(member.later_spans)),
     )
 
 
-def _evidence(member: ParetoMember) -> SharpeEvidence | None:
+def _evidence(later_returns: Floats) -> SharpeEvidence | None:
     """Return the evidence of the later part, None where the member did not trade or there are too few days."""
-    if member.out_of_sample_returns.size < 3:
+    if later_returns.size < 3:
         return None
     try:
-        return sharpe_evidence(member.out_of_sample_returns)
+        return sharpe_evidence(later_returns)
     except ConstantReturns:
         return None
 

@@ -1,21 +1,19 @@
 """Pictures of a Pareto front."""
 
 import io
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.backtest.performance import Stats
-from forexgpt_core.optimisation.front import OBJECTIVES
-from forexgpt_core.optimisation.pareto import ParetoMember, ParetoResult, Pick, pick
+from forexgpt_core.optimisation.pareto import ParetoResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _LATER, _MUTED = "#1f4e79", "#d35400", "#b5bac2"
-_PICKS: tuple[tuple[Pick, str], ...] = (("knee", "*"), ("best_sharpe", "^"), ("lowest_drawdown", "s"))
+_MARKERS = {"knee": "*", "ideal": "D", "best_sharpe": "^", "lowest_drawdown": "s"}
 _DPI = 110
 
 
@@ -48,7 +46,7 @@ def _headline(result: ParetoResult, title: str) -> str:
 
 
 def _footnote(result: ParetoResult) -> str:
-    parts = f"searched until {result.in_sample_end_utc:%Y-%m-%d}, scored from {result.out_of_sample_start_utc:%Y-%m-%d}"
+    parts = f"searched until {result.searched_utc[1]:%Y-%m-%d}, scored from {result.later_utc[0][0]:%Y-%m-%d}"
     gained = sum(_number(member.out_of_sample, "return_pct") > 0 for member in result.members)
     text = f"{parts}, purge {result.purge_bars} bars; {gained} of {len(result.members)} members gained later"
     return f"{text}; {result.note}" if result.note else text
@@ -63,8 +61,8 @@ def _draw_promise(axes: "Axes", result: ParetoResult) -> None:
     axes.scatter(*_points(before), s=34, color=_INK, label="front, in sample", zorder=3)
     axes.scatter(*_points(after), s=34, facecolors="white", edgecolors=_LATER, label="same, later", zorder=3)
     axes.axhline(0, color="#555555", linewidth=0.8)
-    for how, marker in _PICKS:
-        chosen = pick(result, how)
+    for how, marker in _MARKERS.items():
+        chosen = result.member(result.picks[how])
         drawdown, gain = _point(chosen.in_sample)
         label = f"{how.replace('_', ' ')} {chosen.hash12[:6]}"
         marks = axes.scatter([drawdown], [gain], s=150, marker=marker, label=label, linewidths=1.2, zorder=4)
@@ -110,38 +108,3 @@ def _points(stats: list[Stats]) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 def _point(stats: Stats) -> tuple[float, float]:
     return _number(stats, "max_drawdown_pct"), _number(stats, "return_pct")
-
-
-def interactive_html(result: ParetoResult, title: str) -> str:
-    """Return one self-contained page (plotly embedded, works offline): the front in and out of sample, with hover."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    parts = (
-        ("in sample", [m.in_sample for m in result.members], _INK),
-        ("later", [m.out_of_sample for m in result.members], _LATER),
-    )
-    for name, stats, colour in parts:
-        drawdowns, gains = _points(stats)
-        figure.add_scatter(
-            x=drawdowns,
-            y=gains,
-            mode="markers",
-            name=name,
-            marker={"color": colour, "size": 10},
-            text=[_hover(member, one) for member, one in zip(result.members, stats)],
-            hovertemplate="%{text}<extra>" + name + "</extra>",
-        )
-    figure.update_layout(
-        title={"text": f"{_headline(result, title)}<br><sub>{_footnote(result)}</sub>"},
-        xaxis_title="max drawdown %",
-        yaxis_title="return %",
-        template="plotly_white",
-    )
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
-
-
-def _hover(member: ParetoMember, stats: Stats) -> str:
-    figures = [f"{name}: {_number(stats, name):.2f}" for name in (*OBJECTIVES, "trades")]
-    chosen = [f"{name}: {value}" for name, value in asdict(member.config).items()]
-    return "<br>".join([f"<b>{member.hash12}</b>", *figures, "", *chosen])

@@ -46,6 +46,7 @@ class Study:
 
     Attributes:
         details: what a finished search found, as it was handed over; empty before.
+        identity: all that it depends on, see `StudyIdentity.document`; empty for a search of an earlier release.
         trials: those with figures; the front first, best first, then the others in the order tried.
         recorded_utc: when its result was stored or last asked for.
     """
@@ -61,6 +62,7 @@ class Study:
     details: Mapping[str, Any]
     recorded_utc: datetime
     state: str
+    identity: Mapping[str, Any]
     trials: Sequence[Trial]
 
     @property
@@ -417,6 +419,7 @@ def _study(connection: Connection, row: Row[Any]) -> Study:
     return Study(
         study_id=row.id,
         costs=Costs(**row.costs),
+        identity=row.identity or {},
         trials=[
             Trial(
                 config=StrategyConfig(**trial.document),

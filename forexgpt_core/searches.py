@@ -1,0 +1,177 @@
+"""Strategy searches on a pair's out-of-sample forecasts: made once, resumed where they stopped, kept with a verdict."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from forexgpt_core.adapters.database.studies import Study
+from forexgpt_core.composition import Platform
+from forexgpt_core.deployment.symbol_settings import SymbolSettings
+from forexgpt_core.domain.clock import from_utc
+from forexgpt_core.errors import ForexGPTError, NotReady
+from forexgpt_core.evaluation.overfitting import TrialRegistry
+from forexgpt_core.evidence import TradedMarket, traded_market
+from forexgpt_core.optimisation.pareto import SEARCH_VERSION, ParetoResult, ParetoSettings, Trial, search
+from forexgpt_core.optimisation.replay import Replay, replay
+from forexgpt_core.optimisation.search import Progress
+from forexgpt_core.optimisation.studies import StudyIdentity
+from forexgpt_core.optimisation.verdict import judge_search
+
+
+class StudyDataGone(ForexGPTError):
+    """A study was made on bars or forecasts that the lake does not hold any more."""
+
+    def __init__(self, study_id: int, symbol: str, data_version: str) -> None:
+        super().__init__(study_id, symbol, data_version)
+        self.study_id, self.symbol, self.data_version = study_id, symbol, data_version
+
+    def __str__(self) -> str:
+        return (
+            f"study {self.study_id} of {self.symbol} stands on data {self.data_version}, which the lake does not hold"
+            f" any more: its members cannot be traded again; run 'forexgpt optimise {self.symbol}'"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundStudy:
+    """A finished search.
+
+    Attributes:
+        overfitting: the verdict on it as JSON types, see `verdict.SearchVerdict.to_dict`.
+        remembered: how many of its trials an earlier run had made; all of them where it was finished already.
+    """
+
+    study_id: int
+    result: ParetoResult
+    overfitting: Mapping[str, Any]
+    remembered: int
+
+    def shown(self, hash12: str) -> Mapping[str, Any]:
+        """Return the verdict on one member."""
+        told: Mapping[str, Any] = self.overfitting["members"][hash12]
+        return told
+
+
+def trials_ever(platform: Platform, settings: SymbolSettings) -> TrialRegistry:
+    """Return every strategy that was ever tried on a pair, and with them the models that campaigns validated on it.
+
+    Those count as well: the forecasts traded here are of a model that was chosen among them.
+    """
+    registry = platform.studies.trial_registry(settings.symbol, settings.timeframe)
+    return replace(registry, unrecorded=registry.unrecorded + platform.campaigns.trials(settings.symbol))
+
+
+def find(
+    platform: Platform,
+    market: TradedMarket,
+    settings: ParetoSettings,
+    *,
+    progress: Callable[[Progress], None] = lambda told: None,
+) -> FoundStudy:
+    """Return the search of those settings on a market: a finished one at once, otherwise made, or gone on with.
+
+    Several processes may ask for the same search at once and share its trials.
+
+    Raises:
+        BadInput, NotReady: see `pareto.search`.
+        StoreError: the database went away; what it has of the search stays, and asking again goes on.
+    """
+    pair = market.settings
+    handle = platform.studies.open(identity(market, settings))
+    if handle.result is not None:
+        return load(platform, handle.study_id)
+    with handle.working() as store:
+        result, evidence = search(
+            market.bars,
+            market.forecasts,
+            pair.costs,
+            symbol=pair.symbol,
+            space=settings.search_space(pair.horizons_bars),
+            settings=settings,
+            cash=pair.cash,
+            no_entry=market.no_entry,
+            rates=market.rates,
+            store=store,
+            progress=progress,
+        )
+        verdict = judge_search(result, evidence, trials_ever(platform, pair))
+    document = {**result.document(), "overfitting": verdict.to_dict()}
+    handle.finish(document, {member.hash12: member.out_of_sample for member in result.members})
+    return replace(load(platform, handle.study_id), remembered=handle.trials)
+
+
+def identity(market: TradedMarket, settings: ParetoSettings) -> StudyIdentity:
+    """Return what makes a search of a market the same search."""
+    pair, origins = market.settings, market.forecasts.origin_utc
+    space = settings.search_space(pair.horizons_bars)
+    return StudyIdentity(
+        symbol=pair.symbol,
+        timeframe=pair.timeframe,
+        data_version=market.traded.data_version,
+        first_bar_utc=from_utc(origins[0]),
+        last_bar_utc=from_utc(origins[-1]),
+        bundle_hash=market.traded.bundle_hash,
+        space=space.document(),
+        method=settings.method,
+        settings={
+            **{name: value for name, value in asdict(settings).items() if name not in ("space", "preset")},
+            "cash": pair.cash,
+            "inputs": market.fingerprint(),
+            "version": SEARCH_VERSION,
+        },
+        costs=pair.costs,
+        seed=settings.seed,
+    )
+
+
+def load(platform: Platform, study_id: int) -> FoundStudy:
+    """Return a finished search as it was stored.
+
+    Raises:
+        NotReady: it is not finished, or of an earlier release that kept less.
+    """
+    study = platform.studies.load(study_id)
+    if study.state != "finished" or "searched_utc" not in study.details:
+        why = "is of an earlier release" if study.state == "finished" else f"is {study.state}"
+        raise NotReady(f"study {study_id} of {study.symbol} {why}: run 'forexgpt optimise {study.symbol}'")
+    result = restored(study)
+    return FoundStudy(
+        study_id=study_id, result=result, overfitting=study.details["overfitting"], remembered=result.trials
+    )
+
+
+def restored(study: Study) -> ParetoResult:
+    """Return what a finished study found."""
+    return ParetoResult.restore(
+        study.details,
+        [Trial(config=one.config, in_sample=dict(one.in_sample)) for one in study.trials],
+        [(one.config, dict(one.in_sample), dict(one.out_of_sample or {})) for one in study.front],
+    )
+
+
+def replayed(platform: Platform, found: FoundStudy) -> tuple[TradedMarket, dict[str, Replay]]:
+    """Return the market of a search, and every member's backtests on it.
+
+    Raises:
+        StudyDataGone: the lake holds other bars or forecasts now.
+        ReplayDiffers: a figure is another one.
+    """
+    study = platform.studies.load(found.study_id)
+    try:
+        pair = replace(platform.pair(study.symbol), costs=study.costs, spread_from_candles=False)
+        market = traded_market(platform, pair)
+    except NotReady as error:
+        raise StudyDataGone(found.study_id, study.symbol, study.data_version) from error
+    asked = study.identity.get("settings", {})
+    if market.fingerprint() != asked.get("inputs") or market.traded.bundle_hash != study.bundle_hash:
+        raise StudyDataGone(found.study_id, study.symbol, study.data_version)
+    return market, replay(
+        found.result,
+        market.bars,
+        market.forecasts,
+        study.costs,
+        symbol=study.symbol,
+        cash=float(asked["cash"]),
+        no_entry=market.no_entry,
+        rates=market.rates,
+    )
