@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from forexgpt_core.adapters.database import live_tables, schema
-from forexgpt_core.adapters.database.engine import open_database
+from forexgpt_core.adapters.database.engine import VERSION_TABLE, open_database
 from forexgpt_core.adapters.database.schema import current_revision, downgrade, newest_revision, upgrade
 from forexgpt_core.domain.instruments import INSTRUMENTS
 from forexgpt_core.errors import StoreError
@@ -21,7 +21,7 @@ def tables_of(url: str) -> set[str]:
     with database.read() as connection:
         names = set(sa.inspect(connection).get_table_names())
     database.close()
-    return names - {"alembic_version"}
+    return names - {VERSION_TABLE}
 
 
 def test_up_down_up_leaves_the_newest_schema(database_url: str) -> None:
@@ -40,7 +40,7 @@ def test_the_migrated_schema_equals_the_tables_in_code(database_url: str) -> Non
     upgrade(database_url)
     database = open_database(database_url)
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION_TABLE})
         assert compare_metadata(context, live_tables.metadata) == []
     database.close()
 
@@ -94,7 +94,7 @@ def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
     upgrade(database_url)
     database = open_database(database_url)
     with database.write() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(StoreError, match="newer than this ForexGPT"):
         upgrade(database_url)
     database.close()

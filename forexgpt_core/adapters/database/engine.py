@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from forexgpt_core.errors import BadInput, StoreError
 
 BUSY_SECONDS = 5
+VERSION_TABLE = "forexgpt_version"  # of our migrations; Alembic's usual `alembic_version` is Optuna's in this database
 _DRIVERS = {"postgres": "postgresql+psycopg2", "postgresql": "postgresql+psycopg2"}
 _SECRET = re.compile(r"passw|secret|token|key", re.IGNORECASE)
 

@@ -1,5 +1,6 @@
 """Bring a database to the newest schema, however many processes start at once."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from forexgpt_core.adapters.database.engine import Database, open_database, parse, reason, shown
+from forexgpt_core.adapters.database.engine import VERSION_TABLE, Database, open_database, parse, reason, shown
 from forexgpt_core.adapters.database.tables import instrument_table
 from forexgpt_core.domain.instruments import INSTRUMENTS
 from forexgpt_core.errors import StoreError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
 _LOCK_SECONDS = 120
 _LOCK_KEY = 4_739_284_501  # any number that no other program takes advisory locks with
+_SHARED_TABLE = "alembic_version"  # Alembic's usual one: ours once, Optuna's now
+_OURS, _OPTUNAS = re.compile(r"\d{4}"), re.compile(r"v\d+\.\d+\.\d+\..*")  # 0001; v3.2.0.a
 
 
 def newest_revision() -> str:
@@ -32,12 +35,12 @@ def newest_revision() -> str:
 
 
 def current_revision(database: Database) -> str | None:
-    """Return the revision of a database, None when it has never been set up."""
+    """Return the revision of a database, None when it has never been set up.
+
+    One that an earlier release set up is not told from a new one: its revision stands in Alembic's usual table still.
+    """
     with database.read() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            return None
-        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-        return None if found is None else str(found)
+        return _revision(connection, VERSION_TABLE)
 
 
 def upgrade(url: str) -> None:
@@ -51,6 +54,7 @@ def upgrade(url: str) -> None:
         if current_revision(database) == newest_revision():
             return
         with _alone(database) as connection:
+            _adopt(connection, database.where)
             _refuse_newer(connection, database.where)
             _run("upgrade", connection, "head")
             _seed_instruments(database, connection)
@@ -63,21 +67,25 @@ def downgrade(url: str, revision: str) -> None:
     database = open_database(url)
     try:
         with _alone(database) as connection:
+            _adopt(connection, database.where)
             _run("downgrade", connection, revision)
     finally:
         database.close()
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[Connection]:
-    """Give the one write transaction in which the schema may change."""
+def setting_up(database: Database) -> Iterator[None]:
+    """Keep every other set-up of this database waiting. Nothing in the database itself is locked meanwhile.
+
+    Raises:
+        StoreError: another set-up did not end in time, or the database cannot be reached.
+    """
     if database.is_sqlite:
         path = Path(str(database.engine.url.database))
         try:
             with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
                 _use_wal(database)
-                with database.write() as connection:
-                    yield connection
+                yield
         except Timeout:
             raise StoreError(f"another process has been setting up {path} for {_LOCK_SECONDS} s") from None
         except OSError as error:
@@ -86,7 +94,16 @@ def _alone(database: Database) -> Iterator[Connection]:
         with database.write() as connection:
             connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-            yield connection
+            yield
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[Connection]:
+    """Give the one write transaction in which the schema may change."""
+    with setting_up(database), database.write() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
+        yield connection
 
 
 def _use_wal(database: Database) -> None:
@@ -102,17 +119,40 @@ def _use_wal(database: Database) -> None:
         raise StoreError(f"the database {shown(url)} could not be opened: {reason(error, url)}") from None
 
 
-def _refuse_newer(connection: Connection, where: str) -> None:
-    if not sa.inspect(connection).has_table("alembic_version"):
+def _revision(connection: Connection, table: str) -> str | None:
+    if not sa.inspect(connection).has_table(table):
+        return None
+    found = connection.execute(sa.text(f"SELECT version_num FROM {table}")).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def _adopt(connection: Connection, where: str) -> None:
+    """Move our revision out of Alembic's usual table, where the first releases kept it, so that Optuna may have that.
+
+    The table is not renamed: its primary key would keep the name that Optuna's own table needs.
+    """
+    if sa.inspect(connection).has_table(VERSION_TABLE):
         return
-    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    if found is None:
+    found = _revision(connection, _SHARED_TABLE)
+    if found is None or _OPTUNAS.fullmatch(found):
         return
-    if len(str(found)) != len(newest_revision()):  # ours are 0001, 0002, …; Dagster's and MLflow's are hashes
+    if not _OURS.fullmatch(found):  # Dagster's and MLflow's are hashes
         raise StoreError(
             f"the database {where} holds another program's tables (schema {found}); give ForexGPT one of its own"
         )
-    if str(found) > newest_revision():
+    connection.execute(
+        sa.text(
+            f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL,"
+            f" CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(sa.text(f"INSERT INTO {VERSION_TABLE} SELECT version_num FROM {_SHARED_TABLE}"))
+    connection.execute(sa.text(f"DROP TABLE {_SHARED_TABLE}"))
+
+
+def _refuse_newer(connection: Connection, where: str) -> None:
+    found = _revision(connection, VERSION_TABLE)
+    if found is not None and found > newest_revision():
         raise StoreError(f"the database {where} has schema {found}, newer than this ForexGPT; update ForexGPT")
 
 
