@@ -136,8 +136,8 @@ def test_pruned_trials_and_their_steps_come_back(database_url: str) -> None:
     studies.close()
 
 
-def test_two_workers_leave_each_trial_once(database_url: str) -> None:
-    first, second, trials = OptunaStudies(database_url), OptunaStudies(database_url), Memory()
+def test_two_workers_leave_each_trial_once(postgres_url: str) -> None:
+    first, second, trials = OptunaStudies(postgres_url), OptunaStudies(postgres_url), Memory()
     halfway = run(keeper=first, trials=trials, should_stop=iter([False, False, True]).__next__)
     assert halfway.proposals == 16
     assert run(keeper=second, trials=trials) == run()

@@ -15,12 +15,30 @@ from hypothesis import strategies as st
 from forexgpt_core.backtest.performance import Stats
 from forexgpt_core.errors import BadInput, NotReady, StoreError
 from forexgpt_core.optimisation.optuna_study import Direction, quiet_optuna
-from forexgpt_core.optimisation.search_space import SearchSpace
 from forexgpt_core.optimisation.tpe import AskSettings, Found, Goal, search_strategies
 from forexgpt_core.optimisation.trials import Memory
 from forexgpt_core.strategy.config import StrategyConfig
 
-SPACE = SearchSpace()
+
+@dataclass(frozen=True)
+class Hill:
+    """Strategies of five settings on a grid; `width` is the share of their usual ranges."""
+
+    width: float = 1.0
+    dimensions: int = 5
+
+    def decode(self, x: np.ndarray) -> StrategyConfig:
+        at = self.width * x
+        return StrategyConfig(
+            horizon_bars=6 if at[0] < 0.5 else 24,
+            entry_probability=round(0.4 + 0.25 * at[1], 3),
+            stop_scales=round(0.5 + 3.5 * at[2], 2),
+            take_profit_scales=round(0.5 + 5.5 * at[3], 2),
+            holding_limit_bars=1 + round(47 * at[4]),
+        )
+
+
+SPACE = Hill()
 SHORT = AskSettings(proposals=48, batch=8, seed=5)
 
 
@@ -107,17 +125,9 @@ def test_a_finished_study_returns_at_once_and_more_proposals_continue_it() -> No
 
 
 def test_what_comes_back_is_not_evaluated_again() -> None:
-    narrow = SearchSpace(
-        horizons_bars=(6,),
-        entry_probability=(0.5, 0.5),
-        stop_scales=(1, 1.02),
-        take_profit_scales=(2, 2),
-        size_fraction=(0.1, 0.1),
-        holding_limit_bars=(1, 2),
-    )
     evaluate = Counted()
-    found = search_strategies(narrow, evaluate, SHORT, study="narrow", trials=Memory())
-    assert len(evaluate.asked) == len(set(evaluate.asked)) == len(found.tried) <= 6
+    found = search_strategies(Hill(width=0.004), evaluate, SHORT, study="narrow", trials=Memory())
+    assert len(evaluate.asked) == len(set(evaluate.asked)) == len(found.tried) < 30
     assert found.proposals == 48 == found.repeats + len(found.tried)
 
 

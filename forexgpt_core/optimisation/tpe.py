@@ -7,7 +7,8 @@ works on the study, and each one that was tried is counted.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_args
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from forexgpt_core.backtest.performance import Floats, Stats
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.optimisation.front import non_dominated
 from forexgpt_core.optimisation.optuna_study import Asked, Direction, ResumableStudy, Sampler, StudyKeeper, quiet_optuna
-from forexgpt_core.optimisation.search_space import SearchSpace
 from forexgpt_core.optimisation.trials import LEASE_SECONDS, Candidate, Evaluate, TrialStore, try_all
 from forexgpt_core.strategy.config import StrategyConfig
 
@@ -142,24 +142,37 @@ class Found(Generic[C]):
         return self.proposals - len(self.tried)
 
 
+class Cube(Protocol):
+    """A space whose candidates are points of the unit cube, such as a SearchSpace."""
+
+    @property
+    def dimensions(self) -> int:
+        """Return how many coordinates a point has."""
+        ...
+
+    def decode(self, x: Floats) -> StrategyConfig:
+        """Return the strategy at a point; (dimensions,) in [0, 1]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StrategySpace:
-    """A search space of strategies, asked as the coordinates of its unit cube."""
+    """Strategies, asked as the coordinates of their cube."""
 
-    space: SearchSpace
+    cube: Cube
 
     def distributions(self) -> dict[str, Any]:
         """Return one number in [0, 1] for every coordinate."""
         unit = quiet_optuna().distributions.FloatDistribution(0.0, 1.0)
-        return {f"x{place:02d}": unit for place in range(self.space.dimensions)}
+        return {f"x{place:02d}": unit for place in range(self.cube.dimensions)}
 
     def candidate(self, params: Mapping[str, Any]) -> StrategyConfig:
         """Return the strategy at these coordinates."""
-        return self.space.config(np.array([params[name] for name in sorted(params)], dtype=np.float64))
+        return self.cube.decode(np.array([params[name] for name in sorted(params)], dtype=np.float64))
 
 
 def search_strategies(
-    space: SearchSpace,
+    space: Cube,
     evaluate: Evaluate[StrategyConfig],
     settings: AskSettings,
     *,
@@ -193,6 +206,7 @@ def search(
     progress: Progress = lambda share, message: None,
     should_stop: Callable[[], bool] = lambda: False,
     lease_seconds: float = LEASE_SECONDS,
+    one_by_one: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found[C]:
     """Return the best candidates that Optuna's sampler finds.
@@ -206,6 +220,8 @@ def search(
         keeper: keeps Optuna's trials; None forgets them with the process.
         progress: called after every batch with (share done, message).
         should_stop: asked before every batch; what was found by then is returned.
+        lease_seconds: for which candidates are reserved for this worker while it evaluates them.
+        one_by_one: evaluate and store each candidate alone, where one takes long; else a batch at once.
 
     Raises:
         BadInput: a goal or constraint names a figure that the evaluation does not give.
@@ -223,15 +239,16 @@ def search(
         keeper=keeper,
     )
     began, loaded = clock(), len(session.finished)
+    figures_of = partial(_figures, evaluate, trials, lease_seconds, one_by_one)
     kept = {trial.number: asked.candidate(trial.params) for trial in session.finished}
     tried: dict[str, Tried[C]] = {}
-    _try(kept, tried, evaluate, settings, trials, lease_seconds)
+    _try(kept, tried, figures_of, settings)
     distributions = asked.distributions()
     reason = ""
     while not session.done and not (reason := _stopped(settings, clock() - began, should_stop)):
         batch = session.ask(distributions)
         candidates = {trial.number: asked.candidate(trial.params) for trial in batch}
-        _try(candidates, tried, evaluate, settings, trials, lease_seconds)
+        _try(candidates, tried, figures_of, settings)
         for trial in batch:
             one = tried[candidates[trial.number].hash12]
             trial.set_user_attr("candidate", one.candidate.hash12)
@@ -245,13 +262,21 @@ def search(
     return _found(settings, tried, proposals=len(session.finished), reason=reason)
 
 
+def _figures(
+    evaluate: Evaluate[C], trials: TrialStore, lease_seconds: float, one_by_one: bool, candidates: Mapping[int, C]
+) -> dict[str, Stats]:
+    parts = [{number: one} for number, one in candidates.items()] if one_by_one else [candidates]
+    found: dict[str, Stats] = {}
+    for part in parts:
+        found |= try_all(part, evaluate, trials, lease_seconds=lease_seconds)
+    return found
+
+
 def _try(
     candidates: Mapping[int, C],
     tried: dict[str, Tried[C]],
-    evaluate: Evaluate[C],
+    figures_of: Callable[[Mapping[int, C]], dict[str, Stats]],
     settings: AskSettings,
-    trials: TrialStore,
-    lease_seconds: float,
 ) -> None:
     """Evaluate those candidates that were not tried before, each under its first number."""
     first: dict[str, int] = {}
@@ -259,7 +284,7 @@ def _try(
         if one.hash12 not in tried:
             first.setdefault(one.hash12, number)
     numbered = {number: candidates[number] for number in first.values()}
-    figures = try_all(numbered, evaluate, trials, lease_seconds=lease_seconds)
+    figures = figures_of(numbered)
     for number, one in numbered.items():
         stats = figures[one.hash12]
         tried[one.hash12] = Tried(number=number, candidate=one, stats=stats, lacking=_lacking(settings, stats))
