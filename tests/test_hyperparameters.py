@@ -274,15 +274,15 @@ search(Synthetic(pause=0.02), keeper=OptunaStudies(sys.argv[2]), progress=told)
 """
 
 
-def test_a_killed_process_is_continued_to_the_same_result(database_url: str) -> None:
+def test_a_killed_process_is_continued_to_the_same_result(sqlite_url: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parent), database_url], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), sqlite_url], stdout=subprocess.PIPE, text=True
     )
     while "set 8 of 16" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    studies = OptunaStudies(database_url)
+    studies = OptunaStudies(sqlite_url)
     kept = studies.read("boosting", ["minimize"])
     assert 6 <= len(kept) < 16
     assert search(keeper=studies) == search()
