@@ -167,6 +167,10 @@ class _Session:
         """Return a level as the bid at which it is reached."""
         return level if side is Side.BUY else level - self.spread
 
+    def paid(self, entry_bid: float, side: Side) -> float:
+        """Return the price of an entry, whose margin is that of it and no other."""
+        return entry_price(entry_bid, side, self.costs, self.symbol)
+
     def outlook(self, bar: int, decision: Decision, equity: float, used_margin: float) -> Outlook:
         """Return what sizes a new position."""
         assert decision.side is not None  # an entry has one
@@ -254,7 +258,7 @@ def _strategy_class() -> type[Any]:
             if session.no_entry[bar]:
                 session.held_back += 1
                 return
-            used = sum(t.entry_price * abs(t.size) for t in trades) / session.costs.leverage
+            used = sum(session.paid(t.entry_price, decision.side) * abs(t.size) for t in trades) / session.costs.leverage
             lots = lots_for(session.outlook(bar, decision, self.equity, used), session.config, session.costs)
             if not lots:
                 session.too_small += 1
@@ -290,10 +294,14 @@ def _frame(span: Span) -> "pd.DataFrame":
 def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -> BacktestResult:
     strategy = run["_strategy"]
     equity: Floats = run["_equity_curve"]["Equity"].to_numpy()[_LEAD:].copy()
+    ruin = np.flatnonzero(equity <= 0)
     rows = [_trade_row(span, session, trade) for trade in strategy.closed_trades]
     for trade in strategy.trades:  # closed here, see the module
-        equity[-1] -= session.charge_per_unit * abs(trade.size)
-        rows.append(_trade_row(span, session, trade))
+        if ruin.size:
+            rows.append(_trade_row(span, session, trade, at=int(ruin[0]) + _LEAD, reason="ruin"))
+        else:
+            equity[-1] -= session.charge_per_unit * abs(trade.size)
+            rows.append(_trade_row(span, session, trade))
     trades = pl.DataFrame(sorted(rows, key=_entered), schema=TRADES_SCHEMA, orient="row")  # by entry
     counted: Stats = {
         "entries_too_small": session.too_small,
@@ -320,13 +328,16 @@ def _entered(row: tuple[Any, ...]) -> int:
     return int(row[2])
 
 
-def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[Any, ...]:
+def _trade_row(
+    span: Span, session: _Session, trade: Any, *, at: int | None = None, reason: str = "end"
+) -> tuple[Any, ...]:
+    """Return a trade as a row; what the library left open is closed at the close of the bar `at`, or of the last."""
     decision, lots = session.entries[trade.entry_bar]
     costs, symbol = span.costs, span.symbol
     side = Side.BUY if trade.is_long else Side.SELL
     finished = trade.exit_price is not None
-    exit_bid = trade.exit_price if finished else session.close[-1]
-    exit_bar = trade.exit_bar if finished else len(session.close) - 1
+    exit_bar = trade.exit_bar if finished else len(session.close) - 1 if at is None else at
+    exit_bid = trade.exit_price if finished else session.close[exit_bar]
     bought = entry_price(trade.entry_price, side, costs, symbol)
     closed = exit_price(exit_bid, side, costs, symbol)
     profit = trade_profit(side, lots, bought, closed, costs, symbol)
@@ -346,7 +357,7 @@ def _trade_row(span: Span, session: _Session, trade: Any) -> tuple[Any, ...]:
         0.0,
         profit,
         100 * profit / (abs(trade.size) * bought),
-        _exit_reason(session, trade, exit_bid) if finished else "end",
+        _exit_reason(session, trade, exit_bid) if finished else reason,
     )
 
 

@@ -17,6 +17,7 @@ BY_FRACTION, BY_LOTS, BY_RISK, BY_VOLATILITY, BY_KELLY, BY_UNCERTAINTY = 0, 1, 2
 
 MARGIN_CEILING = 0.98  # of free equity, so that a small gap between decision and fill does not exceed the margin
 PERCENT = 0.01
+_LARGEST_EXPONENT = 700.0  # e to 710 is no number
 
 
 def judge(
@@ -71,7 +72,7 @@ def level(close: float, distance: float) -> float:
 
 def trailed(stop: float, side: int, close: float, distance: float) -> float:
     """Return where a stop stands after a close: nearer where the price has gone its way, and never farther."""
-    follower = close * math.exp(-side * distance)
+    follower = close * math.exp(min(-side * distance, _LARGEST_EXPONENT))
     return max(stop, follower) if side == LONG else min(stop, follower)
 
 
@@ -97,7 +98,7 @@ def wanted_lots(
         yearly_scale: standard deviation of a year's log return under the reference walk.
         width_ratio: of the reference walk's 90 % interval to the forecast's.
     """
-    loss = abs(math.exp(-side * stop_distance) - 1)  # of a unit at the stop, as a share of its price
+    loss = abs(math.expm1(-side * stop_distance))  # of a unit at the stop, as a share of its price
     if sizing == BY_LOTS:
         return lots
     if sizing == BY_RISK:
@@ -105,7 +106,7 @@ def wanted_lots(
     if sizing == BY_VOLATILITY:
         return size * equity / (one_lot * yearly_scale)
     if sizing == BY_KELLY:
-        payoff = abs(math.exp(side * target_distance) - 1) / loss
+        payoff = abs(math.expm1(side * target_distance)) / loss
         best = probability - (1 - probability) / payoff
         return min(max(best, 0.0), size) * equity / (one_lot * loss)
     if sizing == BY_UNCERTAINTY:
