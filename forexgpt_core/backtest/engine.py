@@ -123,8 +123,10 @@ def sweep(
         should_stop: asked before every batch of configurations.
 
     Raises:
-        BadInput: see `run_span`.
+        BadInput: see `run_span`; or blocks are below 0, or workers below 1.
     """
+    if blocks < 0 or (workers is not None and workers < 1):
+        raise BadInput(f"blocks must be 0 or more and workers 1 or more, were {blocks} and {workers}")
     laid = _lay_out(span, configs, cash)
     edges = block_edges(span.ends.size, blocks)
     tallies, moments = np.zeros(len(configs), layout.TALLY), np.zeros((len(configs), blocks, 2))
@@ -192,12 +194,15 @@ def _lay_out(span: Span, configs: Sequence[StrategyConfig], cash: float) -> _Lai
         market=market,
         signals=_stacked(said),
         terms=terms,
-        strategies=_strategies(configs, numbers, span.bars_per_year),
+        strategies=_strategies(configs, numbers, span),
         common={"bars_without_forecast": int(span.close.size - span.rows.size)},
     )
 
 
 def _stacked(said: Sequence[Signals]) -> layout.Signals:
+    if not said:
+        none = np.empty((0, 0))
+        return layout.Signals(up=none, down=none, scale=none, width_ratio=none)
     up, down, scale, width = (np.stack([getattr(one, n) for one in said]) for n in ("up", "down", "scale", "width"))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(width > 0, WALK_WIDTH * scale / width, np.inf)  # as `sizing.width_ratio`
@@ -205,8 +210,9 @@ def _stacked(said: Sequence[Signals]) -> layout.Signals:
 
 
 def _strategies(
-    configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], bars_per_year: float
+    configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], span: Span
 ) -> layout.Records:
+    bars = span.close.size  # there is room for as many entries as may be open, and for one at a bar
     rows = [
         (
             numbers[one.horizon_bars, one.cost_multiple],
@@ -218,10 +224,10 @@ def _strategies(
             SIZING_CODES[one.sizing],
             one.size_fraction,
             one.lots,
-            one.holding_limit_bars,
-            one.max_entries,
+            min(one.holding_limit_bars, bars + 1),
+            min(one.max_entries, bars),
             one.opposite_exit,
-            scales_per_year(one, bars_per_year),
+            scales_per_year(one, span.bars_per_year),
         )
         for one in configs
     ]

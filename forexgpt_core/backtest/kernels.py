@@ -219,28 +219,24 @@ def _leave(account: Any, entries: Records, trades: Records, tally: Any, bar: Bar
 def _inside(account: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int) -> None:
     """Let stops, the broker's stop-out and targets work inside a bar, the worst first.
 
-    All entries are of one side. The stop-out is one price for all of them; a stop nearer than it comes before.
+    All entries are of one side. On its way to its worst price the market meets the nearest stop first; each closing
+    frees margin, so the broker's own price is asked for anew.
     """
     side, slippage, rate = entries[0].side, bar.slippage, bar.rate_open
     if side == rules.LONG:
         opened, worst, best = bar.bid_open, bar.bid_low, bar.bid_high
     else:
         opened, worst, best = -bar.ask_open, -bar.ask_high, -bar.ask_low
-    lowest = _marked(account, entries, bar.bid_low, bar.ask_high, rate, terms)
-    short_of_margin = lowest <= terms.stop_out * account.used_margin and terms.stop_out > 0
-    floor = _floor(account, entries, terms, rate) if short_of_margin else -np.inf
-    place = 0
-    while place < account.open:  # from here on a higher number is better for the position
+    while account.open > 0:  # from here on a higher number is better for the position
+        place = _nearest_stop(account, entries)
         stop = side * entries[place].stop
-        if worst <= stop and stop >= floor:
-            price = side * (min(opened, stop) - slippage)
+        floor = _floor(account, entries, bar, terms)
+        if worst > max(stop, floor):
+            break
+        price = side * (min(opened, max(stop, floor)) - slippage)
+        if stop >= floor:
             _close(account, entries, trades, tally, bar, terms, place, t, price, rate, STOP)
         else:
-            place += 1
-    if account.open > 0 and short_of_margin:
-        floor = _floor(account, entries, terms, rate)
-        if worst <= floor:
-            price = side * (min(opened, floor) - slippage)
             while account.open > 0:
                 _close(account, entries, trades, tally, bar, terms, 0, t, price, rate, STOP_OUT)
     place = 0
@@ -254,15 +250,34 @@ def _inside(account: Any, entries: Records, trades: Records, tally: Any, bar: Ba
 
 
 @part
-def _floor(account: Any, entries: Records, terms: Terms, rate: float) -> float:
-    """Return side times the price at which the broker closes everything, see `money.liquidation_price`."""
+def _nearest_stop(account: Any, entries: Records) -> int:
+    nearest = 0
+    for place in range(1, account.open):
+        if entries[place].side * entries[place].stop > entries[nearest].side * entries[nearest].stop:
+            nearest = place
+    return nearest
+
+
+@part
+def _floor(account: Any, entries: Records, bar: Bar, terms: Terms) -> float:
+    """Return side times the price at which the broker closes everything, -inf where the bar does not reach it."""
+    lowest = _marked(account, entries, bar.bid_low, bar.ask_high, bar.rate_open, terms)
+    if terms.stop_out == 0 or lowest > terms.stop_out * account.used_margin:
+        return -np.inf
     units, paid = 0.0, 0.0
     for place in range(account.open):
         units += entries[place].units
         paid += entries[place].units * entries[place].entry_price
     side = entries[0].side
     price = _liquidation_price(
-        account.balance, side, units, paid / units, account.used_margin, terms.stop_out, rate, terms.base_is_account
+        account.balance,
+        side,
+        units,
+        paid / units,
+        account.used_margin,
+        terms.stop_out,
+        bar.rate_open,
+        terms.base_is_account,
     )
     return float(side * price)
 
