@@ -2,14 +2,11 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from backtest_market import CONFIG, COSTS, random_market
 
 from forexgpt_core.backtest.kernc import run_backtest
-from forexgpt_core.domain.costs import Costs
-from forexgpt_core.errors import BadInput
 
 BARS, LAWS = random_market(4)
 

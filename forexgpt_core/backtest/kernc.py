@@ -13,7 +13,9 @@ from the bar of the fill on. How the library's parameters are used, so that its 
   at 0.
 - trailing stops are moved by the strategy at each close, several entries of one side are several of its trades.
 - its first bar never decides, so one flat bar is put before the span and taken away afterwards.
-- what is open at the end is closed at the last close, costs paid ("end"); `finalize_trades` would use the last open.
+- what is open at the end is closed at the last close, costs paid ("end").
+
+Everything in which the library and `backtest.engine` mean different things stands in DIFFERENCES.
 """
 
 import warnings
@@ -51,11 +53,34 @@ from forexgpt_core.strategy.sizing import Outlook, lots_for
 if TYPE_CHECKING:
     import pandas as pd
 
+DIFFERENCES = {
+    "margin": "the library tests an entry's margin with what is known at the close of the bar that fills it, revalues"
+    " the margin of open trades there, and divides the commission by the leverage; the engine tests at the open, with"
+    " the margin of each entry as it was opened and the whole commission. Entries near the ceiling are refused by one"
+    " and not by the other",
+    "stop-out": "the library knows no margin call: a position runs until equity is 0",
+    "swap": "the library charges nothing for a night",
+    "spread": "the library has no ask side: its own spread is one share of the price, paid at the entry alone, so it"
+    " does not change from bar to bar and stops of a short position do not see it",
+    "slippage": "the library has none; here it travels with the commission, and as one number",
+    "conversion": "the library's cash is in quote currency",
+    "commission": "one in per cent would be of the library's prices, which are bids; here it is of the price paid",
+    "units": "the library trades whole units of base currency",
+    "levels": "the library raises an error where a stop or a target equals the last close, to the last bit",
+    "end": "the library closes what is open at the end at the last bar's open, if told to (finalize_trades)",
+    "ruin": "at the end of the money the library closes every second open trade and keeps the others open",
+    "first bar": "the library's strategy is first asked at the second bar",
+    "figures": "the library's Sharpe and Sortino compound the returns of calendar days in UTC and its drawdown starts"
+    " with the first bar; `performance` takes the mean over FX days and starts with the cash",
+}
+"""Where backtesting.py and the engine do not mean the same thing, and what each means."""
+
 _LEAD = 1  # bars put before the span
 
 
 def unsaid(costs: Costs, symbol: str) -> str:
     """Return the cost that this library cannot count, in words; empty where it can count them all."""
+    step = costs.lot_step * float(instrument(symbol).lot_units)
     refused = {
         "an account in another currency": costs.account_of(symbol) != instrument(symbol).quote,
         "a spread that changes": costs.spread_source != "constant",
@@ -63,6 +88,7 @@ def unsaid(costs: Costs, symbol: str) -> str:
         "slippage that changes": costs.slippage_range_share > 0 or costs.slippage_spread_share > 0,
         "swap": costs.swap_long_pips != 0 or costs.swap_short_pips != 0,
         "a stop-out (set costs.stop_out to 0)": costs.stop_out > 0,
+        "parts of a unit": abs(step - round(step)) > 1e-9,
     }
     return ", ".join(name for name, there in refused.items() if there)
 
@@ -258,7 +284,9 @@ def _strategy_class() -> type[Any]:
             if session.no_entry[bar]:
                 session.held_back += 1
                 return
-            used = sum(session.paid(t.entry_price, decision.side) * abs(t.size) for t in trades) / session.costs.leverage
+            used = (
+                sum(session.paid(t.entry_price, decision.side) * abs(t.size) for t in trades) / session.costs.leverage
+            )
             lots = lots_for(session.outlook(bar, decision, self.equity, used), session.config, session.costs)
             if not lots:
                 session.too_small += 1
