@@ -193,11 +193,11 @@ def _marked(account: Any, entries: Records, bid: float, ask: float, rate: float,
 
 @part
 def _book_swap(account: Any, entries: Records, bar: Bar, terms: Terms) -> None:
+    """Credit or charge the night; like every rate, the price that converts it is a bid, whichever the side."""
     for place in range(account.open):
         entry = entries[place]
         per_unit = bar.swap_long if entry.side == rules.LONG else bar.swap_short
-        price = bar.bid_open if entry.side == rules.LONG else bar.ask_open
-        paid = _in_account(entry.units, per_unit, price, bar.rate_open, terms.base_is_account)
+        paid = _in_account(entry.units, per_unit, bar.bid_open, bar.rate_open, terms.base_is_account)
         entry.swap += paid
         account.balance += paid
 
