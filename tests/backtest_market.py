@@ -164,7 +164,7 @@ def random_configs(seed: int, count: int) -> list[StrategyConfig]:
             cost_multiple=float(rng.choice([0.0, 0.5, 1.0, 2.0])),
             distance_unit="percent" if rng.random() < 0.3 else "volatility",
             trailing_scales=0.0 if rng.random() < 0.5 else float(rng.uniform(0.05, 3)),
-            sizing=sizings[int(rng.integers(len(sizings)))],  # type: ignore[arg-type]  # each is one
+            sizing=sizings[int(rng.integers(len(sizings)))],
             lots=float(np.round(rng.uniform(0.01, 1), 2)),
             max_entries=int(rng.integers(1, 5)),
             opposite_exit=bool(rng.random() < 0.7),

@@ -209,9 +209,7 @@ def _stacked(said: Sequence[Signals]) -> layout.Signals:
     return layout.Signals(up=up, down=down, scale=scale, width_ratio=ratio)
 
 
-def _strategies(
-    configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], span: Span
-) -> layout.Records:
+def _strategies(configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], span: Span) -> layout.Records:
     bars = span.close.size  # there is room for as many entries as may be open, and for one at a bar
     rows = [
         (
