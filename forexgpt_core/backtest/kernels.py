@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forexgpt_core.backtest.layout import (
-    ACCOUNT,
+    BOOK,
     END,
     ENTRY,
     LIMIT,
     OPPOSITE,
+    PURSE,
     RUIN,
     STOP,
     STOP_OUT,
@@ -87,7 +88,9 @@ def _bar(market: Market, t: int) -> Bar:
 
 
 @part
-def _open(account: Any, entries: Records, tally: Any, bar: Bar, terms: Terms, t: int, wanted: Any) -> None:
+def _open(
+    purse: Any, book: Any, entries: Records, tally: Any, bar: Bar, terms: Terms, t: int, wanted: Any, free_equity: float
+) -> None:
     """Fill a decided entry at the open, or count it as refused where the free equity does not carry its margin."""
     side, lots = wanted.side, wanted.lots
     price = (bar.ask_open if side == rules.LONG else bar.bid_open) + side * bar.slippage
@@ -95,18 +98,17 @@ def _open(account: Any, entries: Records, tally: Any, bar: Bar, terms: Terms, t:
     notional = _value(units, price, bar.rate_open, terms.base_is_account)
     fee = _fee(lots, units, price, bar.rate_open, terms)
     margin = notional / terms.leverage
-    equity = _marked(account, entries, bar.bid_open, bar.ask_open, bar.rate_open, terms)
-    if margin + fee > equity - account.used_margin:
+    if margin + fee > free_equity:
         tally.refused += 1
         return
-    entry = entries[account.open]
+    entry = entries[book.open]
     entry.bar, entry.side, entry.reason, entry.lots, entry.units = t, side, 0, lots, units
     entry.entry_price, entry.margin, entry.notional, entry.commission, entry.swap = price, margin, notional, fee, 0.0
     entry.stop, entry.first_stop, entry.target, entry.trail = wanted.stop, wanted.stop, wanted.target, wanted.trail
     entry.probability = wanted.probability
-    account.balance -= fee
-    account.used_margin += margin
-    account.open += 1
+    purse.balance -= fee
+    book.used_margin += margin
+    book.open += 1
     tally.turnover += notional
     _count_cost(tally, bar, terms, units, side == rules.LONG, price)
 
@@ -127,7 +129,8 @@ def _count_cost(tally: Any, bar: Bar, terms: Terms, units: float, at_ask: bool, 
 
 @part
 def _close(
-    account: Any,
+    purse: Any,
+    book: Any,
     entries: Records,
     trades: Records,
     tally: Any,
@@ -144,25 +147,25 @@ def _close(
     gross = _profit(entry.side, entry.units, entry.entry_price, price, rate, terms.base_is_account)
     notional = _value(entry.units, price, rate, terms.base_is_account)
     fee = _fee(entry.lots, entry.units, price, rate, terms)
-    account.balance += gross - fee
-    account.used_margin -= entry.margin
+    purse.balance += gross - fee
+    book.used_margin -= entry.margin
     entry.commission += fee
     entry.profit = gross - entry.commission + entry.swap
     entry.exit_bar, entry.exit_price = t, price
     if entry.reason == 0:
         entry.reason = reason
     else:
-        account.leaving -= 1
+        book.leaving -= 1
     _tell(tally, entry, notional)
     _count_cost(tally, bar, terms, entry.units, entry.side == rules.SHORT, price)
-    if account.closed < trades.size:
-        trades[account.closed] = entry
-    account.closed += 1
-    account.open -= 1
-    for later in range(place, account.open):
+    if book.closed < trades.size:
+        trades[book.closed] = entry
+    book.closed += 1
+    book.open -= 1
+    for later in range(place, book.open):
         entries[later] = entries[later + 1]
-    if account.open == 0:
-        account.used_margin = 0.0  # without what rounding leaves
+    if book.open == 0:
+        book.used_margin = 0.0  # without what rounding leaves
 
 
 @part
@@ -181,10 +184,10 @@ def _tell(tally: Any, entry: Any, notional: float) -> None:
 
 
 @part
-def _marked(account: Any, entries: Records, bid: float, ask: float, rate: float, terms: Terms) -> float:
+def _marked(balance: float, book: Any, entries: Records, bid: float, ask: float, rate: float, terms: Terms) -> float:
     """Return the balance plus what closing everything at these prices would bring before slippage and commission."""
-    equity = account.balance
-    for place in range(account.open):
+    equity = balance
+    for place in range(book.open):
         entry = entries[place]
         mark = bid if entry.side == rules.LONG else ask
         equity += _profit(entry.side, entry.units, entry.entry_price, mark, rate, terms.base_is_account)
@@ -192,31 +195,35 @@ def _marked(account: Any, entries: Records, bid: float, ask: float, rate: float,
 
 
 @part
-def _book_swap(account: Any, entries: Records, bar: Bar, terms: Terms) -> None:
+def _book_swap(purse: Any, book: Any, entries: Records, bar: Bar, terms: Terms) -> None:
     """Credit or charge the night; like every rate, the price that converts it is a bid, whichever the side."""
-    for place in range(account.open):
+    for place in range(book.open):
         entry = entries[place]
         per_unit = bar.swap_long if entry.side == rules.LONG else bar.swap_short
         paid = _in_account(entry.units, per_unit, bar.bid_open, bar.rate_open, terms.base_is_account)
         entry.swap += paid
-        account.balance += paid
+        purse.balance += paid
 
 
 @part
-def _leave(account: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int) -> None:
+def _leave(
+    purse: Any, book: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int
+) -> None:
     """Close at the open the entries that were decided to leave."""
     place = 0
-    while place < account.open:
+    while place < book.open:
         entry = entries[place]
         if entry.reason == 0:
             place += 1
             continue
         price = (bar.bid_open if entry.side == rules.LONG else bar.ask_open) - entry.side * bar.slippage
-        _close(account, entries, trades, tally, bar, terms, place, t, price, bar.rate_open, entry.reason)
+        _close(purse, book, entries, trades, tally, bar, terms, place, t, price, bar.rate_open, entry.reason)
 
 
 @part
-def _inside(account: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int) -> None:
+def _inside(
+    purse: Any, book: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int
+) -> None:
     """Let stops, the broker's stop-out and targets work inside a bar, the worst first.
 
     All entries are of one side. On its way to its worst price the market meets the nearest stop first; each closing
@@ -227,54 +234,54 @@ def _inside(account: Any, entries: Records, trades: Records, tally: Any, bar: Ba
         opened, worst, best = bar.bid_open, bar.bid_low, bar.bid_high
     else:
         opened, worst, best = -bar.ask_open, -bar.ask_high, -bar.ask_low
-    while account.open > 0:  # from here on a higher number is better for the position
-        place = _nearest_stop(account, entries)
+    while book.open > 0:  # from here on a higher number is better for the position
+        place = _nearest_stop(book, entries)
         stop = side * entries[place].stop
-        floor = _floor(account, entries, bar, terms)
+        floor = _floor(purse, book, entries, bar, terms)
         if worst > max(stop, floor):
             break
         price = side * (min(opened, max(stop, floor)) - slippage)
         if stop >= floor:
-            _close(account, entries, trades, tally, bar, terms, place, t, price, rate, STOP)
+            _close(purse, book, entries, trades, tally, bar, terms, place, t, price, rate, STOP)
         else:
-            while account.open > 0:
-                _close(account, entries, trades, tally, bar, terms, 0, t, price, rate, STOP_OUT)
+            while book.open > 0:
+                _close(purse, book, entries, trades, tally, bar, terms, 0, t, price, rate, STOP_OUT)
     place = 0
-    while place < account.open:
+    while place < book.open:
         target = side * entries[place].target
         if best >= target:
             price = side * (max(opened, target) - slippage)
-            _close(account, entries, trades, tally, bar, terms, place, t, price, rate, TARGET)
+            _close(purse, book, entries, trades, tally, bar, terms, place, t, price, rate, TARGET)
         else:
             place += 1
 
 
 @part
-def _nearest_stop(account: Any, entries: Records) -> int:
+def _nearest_stop(book: Any, entries: Records) -> int:
     nearest = 0
-    for place in range(1, account.open):
+    for place in range(1, book.open):
         if entries[place].side * entries[place].stop > entries[nearest].side * entries[nearest].stop:
             nearest = place
     return nearest
 
 
 @part
-def _floor(account: Any, entries: Records, bar: Bar, terms: Terms) -> float:
+def _floor(purse: Any, book: Any, entries: Records, bar: Bar, terms: Terms) -> float:
     """Return side times the price at which the broker closes everything, -inf where the bar does not reach it."""
-    lowest = _marked(account, entries, bar.bid_low, bar.ask_high, bar.rate_open, terms)
-    if terms.stop_out == 0 or lowest > terms.stop_out * account.used_margin:
+    lowest = _marked(purse.balance, book, entries, bar.bid_low, bar.ask_high, bar.rate_open, terms)
+    if terms.stop_out == 0 or lowest > terms.stop_out * book.used_margin:
         return -np.inf
     units, paid = 0.0, 0.0
-    for place in range(account.open):
+    for place in range(book.open):
         units += entries[place].units
         paid += entries[place].units * entries[place].entry_price
     side = entries[0].side
     price = _liquidation_price(
-        account.balance,
+        purse.balance,
         side,
         units,
         paid / units,
-        account.used_margin,
+        book.used_margin,
         terms.stop_out,
         bar.rate_open,
         terms.base_is_account,
@@ -284,21 +291,21 @@ def _floor(account: Any, entries: Records, bar: Bar, terms: Terms) -> float:
 
 @part
 def _finish(
-    account: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int, reason: int
+    purse: Any, book: Any, entries: Records, trades: Records, tally: Any, bar: Bar, terms: Terms, t: int, reason: int
 ) -> None:
     """Close everything at the close of a bar."""
-    while account.open > 0:
+    while book.open > 0:
         entry = entries[0]
         if entry.reason != 0:
             entry.reason = 0
-            account.leaving -= 1
+            book.leaving -= 1
         price = (bar.bid_close if entry.side == rules.LONG else bar.ask_close) - entry.side * bar.slippage
-        _close(account, entries, trades, tally, bar, terms, 0, t, price, bar.rate_close, reason)
+        _close(purse, book, entries, trades, tally, bar, terms, 0, t, price, bar.rate_close, reason)
 
 
 @part
-def _trail(account: Any, entries: Records, close: float) -> None:
-    for place in range(account.open):
+def _trail(book: Any, entries: Records, close: float) -> None:
+    for place in range(book.open):
         entry = entries[place]
         if entry.trail > 0:
             entry.stop = _trailed(entry.stop, entry.side, close, entry.trail)
@@ -318,30 +325,53 @@ class Saying(NamedTuple):
 
 
 @part
+def _saying(market: Market, up: Floats, down: Floats, scale: Floats, width_ratio: Floats, t: int) -> Saying:
+    return Saying(
+        up[t],
+        down[t],
+        scale[t],
+        width_ratio[t],
+        market.bid_close[t],
+        market.cost_return[t],
+        market.rate_close[t],
+        market.no_entry[t],
+    )
+
+
+@part
 def _decide(
-    account: Any, entries: Records, tally: Any, said: Saying, terms: Terms, one: Any, t: int, equity: float, wanted: Any
+    book: Any,
+    entries: Records,
+    tally: Any,
+    said: Saying,
+    terms: Terms,
+    one: Any,
+    t: int,
+    equity: float,
+    free_equity: float,
+    wanted: Any,
 ) -> None:
     """Write down what the close of a bar asks for: which entries leave, and what is entered."""
     one_scale = one.one_scale if one.one_scale > 0 else said.scale
     stop, target = one.stop * one_scale, one.target * one_scale
-    for place in range(account.open):
+    for place in range(book.open):
         entry = entries[place]
         code = _judged(said, entry.side, t - entry.bar + 1, one, stop, target)
         if code == rules.LEAVE_AT_LIMIT or code == rules.LEAVE_OPPOSITE:
             entry.reason = LIMIT if code == rules.LEAVE_AT_LIMIT else OPPOSITE
-            account.leaving += 1
-    if account.leaving > 0 or account.open >= one.max_entries:
+            book.leaving += 1
+    if book.leaving > 0 or book.open >= one.max_entries:
         return
     code = _judged(said, rules.FLAT, 0, one, stop, target)
     if code != rules.ENTER_LONG and code != rules.ENTER_SHORT:
         return
     side = rules.LONG if code == rules.ENTER_LONG else rules.SHORT
-    if account.open > 0 and entries[0].side != side:
+    if book.open > 0 and entries[0].side != side:
         return
     if said.no_entry:
         tally.held_back += 1
         return
-    lots = _lots(said, side, stop, target, terms, one, equity, account.used_margin)
+    lots = _lots(said, side, stop, target, terms, one, equity, free_equity)
     if lots == 0:
         tally.too_small += 1
         return
@@ -370,7 +400,7 @@ def _judged(said: Saying, held: int, bars_held: int, one: Any, stop: float, targ
 
 @part
 def _lots(
-    said: Saying, side: int, stop: float, target: float, terms: Terms, one: Any, equity: float, used_margin: float
+    said: Saying, side: int, stop: float, target: float, terms: Terms, one: Any, equity: float, free_equity: float
 ) -> float:
     one_lot = _value(terms.lot_units, said.close, said.rate, terms.base_is_account)
     wanted = _wanted_lots(
@@ -387,7 +417,7 @@ def _lots(
         said.scale * one.scales_per_year,
         said.width_ratio,
     )
-    affordable = _affordable_lots(equity - used_margin, one_lot, terms.leverage, said.cost_return)
+    affordable = _affordable_lots(free_equity, one_lot, terms.leverage, said.cost_return)
     return float(_rounded_lots(wanted, affordable, terms.min_lots, terms.lot_step))
 
 
@@ -409,7 +439,8 @@ def _judge_days(tally: Any, daily: Floats) -> None:
 
 @part
 def _live(
-    account: Any,
+    purse: Any,
+    book: Any,
     entries: Records,
     trades: Records,
     tally: Any,
@@ -420,27 +451,28 @@ def _live(
     is_last: bool,
 ) -> float:
     """Let a bar happen to the account and return the equity at its close."""
-    exposed = account.open > 0
+    exposed = book.open > 0
     if exposed:
         if bar.swap_long != 0 or bar.swap_short != 0:
-            _book_swap(account, entries, bar, terms)
-        if account.leaving > 0:
-            _leave(account, entries, trades, tally, bar, terms, t)
+            _book_swap(purse, book, entries, bar, terms)
+        if book.leaving > 0:
+            _leave(purse, book, entries, trades, tally, bar, terms, t)
     if wanted.side != rules.FLAT:
-        _open(account, entries, tally, bar, terms, t, wanted)
+        equity = _marked(purse.balance, book, entries, bar.bid_open, bar.ask_open, bar.rate_open, terms)
+        _open(purse, book, entries, tally, bar, terms, t, wanted, equity - book.used_margin)
         wanted.side = rules.FLAT
-    if exposed or account.open > 0:
+    if exposed or book.open > 0:
         tally.exposed_bars += 1
-    if account.open > 0:
-        _inside(account, entries, trades, tally, bar, terms, t)
+    if book.open > 0:
+        _inside(purse, book, entries, trades, tally, bar, terms, t)
     if is_last:
-        _finish(account, entries, trades, tally, bar, terms, t, END)
-    equity = _marked(account, entries, bar.bid_close, bar.ask_close, bar.rate_close, terms)
+        _finish(purse, book, entries, trades, tally, bar, terms, t, END)
+    equity = _marked(purse.balance, book, entries, bar.bid_close, bar.ask_close, bar.rate_close, terms)
     if equity <= 0:
-        _finish(account, entries, trades, tally, bar, terms, t, RUIN)
+        _finish(purse, book, entries, trades, tally, bar, terms, t, RUIN)
         tally.ruined = True
         return 0.0
-    _trail(account, entries, bar.bid_close)
+    _trail(book, entries, bar.bid_close)
     return equity
 
 
@@ -450,7 +482,8 @@ def _run(
     signals: Signals,
     terms: Terms,
     one: Any,
-    account: Any,
+    purse: Any,
+    book: Any,
     entries: Records,
     wanted: Any,
     daily: Floats,
@@ -461,15 +494,15 @@ def _run(
     last = market.bid_open.size - 1
     up, down = signals.up[one.signal], signals.down[one.signal]
     scale, width_ratio = signals.scale[one.signal], signals.width_ratio[one.signal]
-    account.balance, account.used_margin, account.open, account.closed, account.leaving = terms.cash, 0.0, 0, 0, 0
+    purse.balance, book.used_margin, book.open, book.closed, book.leaving = terms.cash, 0.0, 0, 0, 0
     wanted.side = rules.FLAT
     equity, peak, day, before = terms.cash, terms.cash, 0, terms.cash
     recorded = equity_curve.size > 0
     threshold = one.threshold
     for t in range(last + 1):
-        busy = account.open > 0 or wanted.side != rules.FLAT
+        busy = book.open > 0 or wanted.side != rules.FLAT
         if busy:
-            equity = _live(account, entries, trades, tally, _bar(market, t), terms, t, wanted, t == last)
+            equity = _live(purse, book, entries, trades, tally, _bar(market, t), terms, t, wanted, t == last)
             if equity > peak:
                 peak = equity
             elif 1 - equity / peak > tally.max_drawdown:
@@ -482,18 +515,9 @@ def _run(
             day += 1
         if tally.ruined:
             break
-        if t < last and (account.open > 0 or up[t] >= threshold or down[t] >= threshold):
-            said = Saying(
-                up[t],
-                down[t],
-                scale[t],
-                width_ratio[t],
-                market.bid_close[t],
-                market.cost_return[t],
-                market.rate_close[t],
-                market.no_entry[t],
-            )
-            _decide(account, entries, tally, said, terms, one, t, equity, wanted)
+        if t < last and (book.open > 0 or up[t] >= threshold or down[t] >= threshold):
+            said = _saying(market, up, down, scale, width_ratio, t)
+            _decide(book, entries, tally, said, terms, one, t, equity, equity - book.used_margin, wanted)
     for rest in range(day, daily.size):
         daily[rest] = equity / before - 1 if before > 0 else 0.0
         before = equity
@@ -524,7 +548,7 @@ def _build(revision: str) -> Callable[..., None]:
         moments: Floats,
     ) -> None:
         assert len(revision) > 0
-        account, wanted = np.zeros(1, ACCOUNT), np.zeros(1, ENTRY)
+        purse, book, wanted = np.zeros(1, PURSE), np.zeros(1, BOOK), np.zeros(1, ENTRY)
         daily = np.empty(market.ends.size)
         for i in range(strategies.size):
             entries = np.zeros(strategies[i].max_entries, ENTRY)
@@ -533,7 +557,8 @@ def _build(revision: str) -> Callable[..., None]:
                 signals,
                 terms,
                 strategies[i],
-                account[0],
+                purse[0],
+                book[0],
                 entries,
                 wanted[0],
                 daily,

@@ -97,9 +97,9 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
-ACCOUNT = np.dtype(
+PURSE = np.dtype([("balance", "f8")], align=True)  # of an account
+BOOK = np.dtype(  # of a pair in it
     [
-        ("balance", "f8"),
         ("used_margin", "f8"),
         ("open", "i8"),  # entries
         ("closed", "i8"),
