@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forexgpt_core.backtest import layout
-from forexgpt_core.backtest.performance import Floats, Stats
+from forexgpt_core.backtest.performance import Floats, Stats, Times
 from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult, describe
 from forexgpt_core.backtest.span import Bools, Signals, Span, lay_out
 from forexgpt_core.domain.costs import Costs
@@ -92,14 +92,14 @@ def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> 
     bars = span.close.size
     curve, trades = np.empty(bars), np.empty(bars, layout.ENTRY)
     tallies = np.zeros(1, layout.TALLY)
-    laid = _lay_out(span, [config], cash)
+    laid = laid_out(span, [config], cash)
     _run(laid, laid.strategies, tallies, np.zeros((1, 0, 2)), curve, trades)
     tally = tallies[0]
     rows = trades[: tally["trades"]]
     rows = rows[np.argsort(rows["bar"], kind="stable")]
     return BacktestResult(
         stats=_stats(tallies, laid)[0] | describe(span.ts_utc, span.close, cash),
-        trades=_table(span, rows),
+        trades=trades_table(span.ts_utc, rows),
         equity=pl.DataFrame({"ts_utc": span.bars["ts_utc"], "equity": curve}),
     )
 
@@ -127,7 +127,7 @@ def sweep(
     """
     if blocks < 0 or (workers is not None and workers < 1):
         raise BadInput(f"blocks must be 0 or more and workers 1 or more, were {blocks} and {workers}")
-    laid = _lay_out(span, configs, cash)
+    laid = laid_out(span, configs, cash)
     edges = block_edges(span.ends.size, blocks)
     tallies, moments = np.zeros(len(configs), layout.TALLY), np.zeros((len(configs), blocks, 2))
 
@@ -156,7 +156,7 @@ def _side_by_side(work: Callable[[int], bool], starts: Iterable[int], workers: i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Laid:
+class Laid:
     """A span as the kernel reads it, with the configurations to run on it."""
 
     market: layout.Market
@@ -166,7 +166,12 @@ class _Laid:
     common: Stats = field(default_factory=dict)
 
 
-def _lay_out(span: Span, configs: Sequence[StrategyConfig], cash: float) -> _Laid:
+def laid_out(span: Span, configs: Sequence[StrategyConfig], cash: float) -> Laid:
+    """Return a span and configurations as the compiled loops read them.
+
+    Raises:
+        BadInput: see `run_span`.
+    """
     if not (math.isfinite(cash) and cash > 0):
         raise BadInput(f"cash must be a finite number above 0, was {cash}")
     wanted = sorted({(config.horizon_bars, config.cost_multiple) for config in configs})
@@ -190,7 +195,7 @@ def _lay_out(span: Span, configs: Sequence[StrategyConfig], cash: float) -> _Lai
         base_is_account=quotes.base_is_account,
         yearly=math.sqrt(span.periods_per_year),
     )
-    return _Laid(
+    return Laid(
         market=market,
         signals=_stacked(said),
         terms=terms,
@@ -233,7 +238,7 @@ def _strategies(configs: Sequence[StrategyConfig], numbers: dict[tuple[int, floa
 
 
 def _run(
-    laid: _Laid,
+    laid: Laid,
     strategies: layout.Records,
     tallies: layout.Records,
     moments: Floats,
@@ -257,23 +262,31 @@ def _run(
     )
 
 
-def _stats(tallies: layout.Records, laid: _Laid) -> list[Stats]:
-    """Return the figures of each run; those that a run does not have are None."""
-    columns = _columns(tallies, laid)
+def _stats(tallies: layout.Records, laid: Laid) -> list[Stats]:
+    told = figures(tallies, bars=laid.market.bid_open.size, cash=laid.terms.cash, yearly=laid.terms.yearly)
+    return [one | laid.common for one in told]
+
+
+def figures(tallies: layout.Records, *, bars: int, cash: float, yearly: float) -> list[Stats]:
+    """Return the figures of each run; those that a run does not have are None.
+
+    Args:
+        yearly: see `layout.Terms`.
+    """
+    columns = _columns(tallies, bars, cash, yearly)
     names = list(columns)
     lists = [_plain(values) for values in columns.values()]
-    return [dict(zip(names, row)) | laid.common for row in zip(*lists)]
+    return [dict(zip(names, row)) for row in zip(*lists)]
 
 
-def _columns(tallies: layout.Records, laid: _Laid) -> dict[str, NDArray[np.generic]]:
-    t, bars, cash = tallies, laid.market.bid_open.size, laid.terms.cash
-    trades = t["trades"]
+def _columns(tallies: layout.Records, bars: int, cash: float, yearly: float) -> dict[str, NDArray[np.generic]]:
+    t, trades = tallies, tallies["trades"]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "return_pct": (t["final_equity"] / cash - 1) * 100,
             "max_drawdown_pct": t["max_drawdown"] * 100,
-            "sharpe": np.where(t["deviation"] > 1e-15, t["mean"] / t["deviation"] * laid.terms.yearly, np.nan),
-            "sortino": np.where(t["downside"] > 1e-15, t["mean"] / t["downside"] * laid.terms.yearly, np.nan),
+            "sharpe": np.where(t["deviation"] > 1e-15, t["mean"] / t["deviation"] * yearly, np.nan),
+            "sortino": np.where(t["downside"] > 1e-15, t["mean"] / t["downside"] * yearly, np.nan),
             "trades": trades,
             "win_rate_pct": t["wins"] / trades * 100,
             "profit_factor": np.where(t["lost"] > 0, t["won"] / t["lost"], np.nan),
@@ -299,8 +312,8 @@ def _plain(values: NDArray[np.generic]) -> list[float | int | bool | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _table(span: Span, rows: layout.Records) -> pl.DataFrame:
-    times = span.ts_utc
+def trades_table(times: Times, rows: layout.Records) -> pl.DataFrame:
+    """Return entries in the columns of TRADES_SCHEMA; their bars are places in `times`."""
     columns = {
         "entry_utc": times[rows["bar"]],
         "exit_utc": times[rows["exit_bar"]],

@@ -56,6 +56,7 @@ class Terms(NamedTuple):
     yearly: float
 
 
+TERMS = np.dtype([(name, "b1" if name == "base_is_account" else "f8") for name in Terms._fields], align=True)
 STRATEGY = np.dtype(
     [
         ("signal", "i8"),
