@@ -37,6 +37,7 @@ from forexgpt_core.features import kernels as features_kernels
 from forexgpt_core.features.kernels import compiled, part
 from forexgpt_core.strategy import rules
 
+_ALMOST = 1 - 1e-12
 _judge = part(rules.judge)
 _level = part(rules.level)
 _trailed = part(rules.trailed)
@@ -491,40 +492,153 @@ def _run(
     trades: Records,
     tally: Any,
 ) -> None:
+    # the market is handed to nobody from here on: copying what it holds costs more than most bars do
+    bid_low, bid_high, bid_close = market.bid_low, market.bid_high, market.bid_close
+    ask_low, ask_high, ask_close = market.ask_low, market.ask_high, market.ask_close
+    rate_open, rate_close, swap_long, swap_short = (
+        market.rate_open,
+        market.rate_close,
+        market.swap_long,
+        market.swap_short,
+    )
     last = market.bid_open.size - 1
     up, down = signals.up[one.signal], signals.down[one.signal]
     scale, width_ratio = signals.scale[one.signal], signals.width_ratio[one.signal]
     purse.balance, book.used_margin, book.open, book.closed, book.leaving = terms.cash, 0.0, 0, 0, 0
     wanted.side = rules.FLAT
     equity, peak, day, before = terms.cash, terms.cash, 0, terms.cash
+    deepest, next_end = 0.0, market.ends[0]
     recorded = equity_curve.size > 0
-    threshold = one.threshold
-    for t in range(last + 1):
-        busy = book.open > 0 or wanted.side != rules.FLAT
-        if busy:
-            equity = _live(purse, book, entries, trades, tally, _bar(market, t), terms, t, wanted, t == last)
+    t = -1
+    while t < last:
+        t += 1
+        if book.open == 0 and wanted.side == rules.FLAT:
+            asks = _next_signal(up, down, one.threshold, t, last)  # nothing happens until then
+            if recorded:
+                equity_curve[t:asks] = equity
+            t = asks
+            while next_end < t:
+                daily[day] = equity / before - 1 if before > 0 else 0.0
+                before = equity
+                day += 1
+                next_end = market.ends[day]
+        else:
+            marked, long = -1.0, entries[0].side == rules.LONG
+            if wanted.side == rules.FLAT and book.leaving == 0 and swap_long[t] == 0 and swap_short[t] == 0:
+                marked = _untouched(
+                    purse.balance,
+                    book,
+                    entries,
+                    bid_low[t] if long else ask_high[t],
+                    bid_high[t] if long else ask_low[t],
+                    bid_close[t] if long else ask_close[t],
+                    rate_open[t],
+                    rate_close[t],
+                    terms.stop_out,
+                    terms.base_is_account,
+                )
+            if marked > 0 and t < last:  # as most bars: nothing but the mark moves
+                equity = marked
+                tally.exposed_bars += 1
+                _trail(book, entries, bid_close[t])
+            else:
+                bar = Bar(
+                    market.bid_open[t],
+                    bid_high[t],
+                    bid_low[t],
+                    bid_close[t],
+                    market.ask_open[t],
+                    ask_high[t],
+                    ask_low[t],
+                    ask_close[t],
+                    market.slippage[t],
+                    rate_open[t],
+                    rate_close[t],
+                    swap_long[t],
+                    swap_short[t],
+                )
+                equity = _live(purse, book, entries, trades, tally, bar, terms, t, wanted, t == last)
             if equity > peak:
                 peak = equity
-            elif 1 - equity / peak > tally.max_drawdown:
-                tally.max_drawdown = 1 - equity / peak
+            elif peak - equity > _ALMOST * deepest * peak:  # a product is quicker than the quotient it stands for
+                deepest = max(deepest, 1 - equity / peak)
         if recorded:
             equity_curve[t] = equity
-        if t == market.ends[day]:
+        if t == next_end:
             daily[day] = equity / before - 1 if before > 0 else 0.0
             before = equity
             day += 1
+            next_end = market.ends[min(day, market.ends.size - 1)]
         if tally.ruined:
             break
-        if t < last and (book.open > 0 or up[t] >= threshold or down[t] >= threshold):
-            said = _saying(market, up, down, scale, width_ratio, t)
+        if t < last and _asks(book, entries, up[t], down[t], one, t):
+            said = Saying(
+                up[t],
+                down[t],
+                scale[t],
+                width_ratio[t],
+                bid_close[t],
+                market.cost_return[t],
+                rate_close[t],
+                market.no_entry[t],
+            )
             _decide(book, entries, tally, said, terms, one, t, equity, equity - book.used_margin, wanted)
     for rest in range(day, daily.size):
         daily[rest] = equity / before - 1 if before > 0 else 0.0
         before = equity
     if recorded and tally.ruined:
         equity_curve[t:] = 0.0
-    tally.final_equity = equity
+    tally.final_equity, tally.max_drawdown = equity, deepest
     _judge_days(tally, daily)
+
+
+@part
+def _next_signal(up: Floats, down: Floats, threshold: float, t: int, last: int) -> int:
+    """Return the first bar from t on whose close may ask for an entry, the last one where none does."""
+    while t < last and not (up[t] >= threshold or down[t] >= threshold):
+        t += 1
+    return t
+
+
+@part
+def _untouched(
+    balance: float,
+    book: Any,
+    entries: Records,
+    worst: float,
+    best: float,
+    close: float,
+    rate_open: float,
+    rate_close: float,
+    stop_out: float,
+    base_is_account: bool,
+) -> float:
+    """Return the equity at the close of a bar in which `_live` would change nothing else; -1 where it might.
+
+    No stop, target or stop-out is reached; whoever calls knows that nothing leaves and no night is booked.
+
+    Args:
+        worst, best, close: of the bar, on the side of the market that closes the entries.
+    """
+    lowest, equity = balance, balance
+    for place in range(book.open):
+        entry = entries[place]
+        side, units, paid = entry.side, entry.units, entry.entry_price
+        if side * worst <= side * entry.stop or side * best >= side * entry.target:
+            return -1.0
+        lowest += _profit(side, units, paid, worst, rate_open, base_is_account)
+        equity += _profit(side, units, paid, close, rate_close, base_is_account)
+    return -1.0 if lowest <= stop_out * book.used_margin else float(equity)
+
+
+@part
+def _asks(book: Any, entries: Records, up: float, down: float, one: Any, t: int) -> bool:
+    """Return whether `_decide` could do anything at a close; a law that is not a number reaches no threshold."""
+    long, short = up >= one.threshold, down >= one.threshold
+    if book.open == 0 or book.open < one.max_entries:
+        return bool(long or short or (book.open > 0 and t - entries[0].bar + 1 >= one.limit_bars))
+    opposite = short if entries[0].side == rules.LONG else long
+    return bool(opposite or t - entries[0].bar + 1 >= one.limit_bars)
 
 
 def _build(revision: str) -> Callable[..., None]:
