@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from forexgpt_core.backtest import layout
 from forexgpt_core.backtest.performance import Floats, Stats, Times
-from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult, describe
+from forexgpt_core.backtest.result import BacktestResult, describe
 from forexgpt_core.backtest.span import Bools, Signals, Span, lay_out
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch
@@ -25,7 +25,7 @@ from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy import rules
 from forexgpt_core.strategy.config import StrategyConfig
-from forexgpt_core.strategy.sizing import SIZING_CODES, WALK_WIDTH, scales_per_year
+from forexgpt_core.strategy.sizing import SIZING_CODES, scales_per_year
 
 _REASONS = {
     layout.STOP: "stop",
@@ -36,6 +36,9 @@ _REASONS = {
     layout.RUIN: "ruin",
     layout.STOP_OUT: "stop_out",
 }
+_WHY = pl.Series([_REASONS.get(code, "") for code in range(max(_REASONS) + 1)])  # by code
+_SIDES = pl.Series([Side.SELL.value, Side.BUY.value])
+_UTC = pl.Datetime("us", "UTC")
 _CHUNK = 64  # configurations that one thread takes at a time
 _NO_CURVE, _NO_TRADES = np.empty(0), np.empty(0, layout.ENTRY)
 
@@ -208,10 +211,9 @@ def _stacked(said: Sequence[Signals]) -> layout.Signals:
     if not said:
         none = np.empty((0, 0))
         return layout.Signals(up=none, down=none, scale=none, width_ratio=none)
-    up, down, scale, width = (np.stack([getattr(one, n) for one in said]) for n in ("up", "down", "scale", "width"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(width > 0, WALK_WIDTH * scale / width, np.inf)  # as `sizing.width_ratio`
-    return layout.Signals(up=up, down=down, scale=scale, width_ratio=ratio)
+    if len(said) == 1:  # nothing to copy
+        return layout.Signals(*(getattr(said[0], name)[None] for name in layout.Signals._fields))
+    return layout.Signals(*(np.stack([getattr(one, name) for one in said]) for name in layout.Signals._fields))
 
 
 def _strategies(configs: Sequence[StrategyConfig], numbers: dict[tuple[int, float], int], span: Span) -> layout.Records:
@@ -313,28 +315,26 @@ def _plain(values: NDArray[np.generic]) -> list[float | int | bool | None]:
 
 
 def trades_table(times: Times, rows: layout.Records) -> pl.DataFrame:
-    """Return entries in the columns of TRADES_SCHEMA; their bars are places in `times`."""
-    columns = {
-        "entry_utc": times[rows["bar"]],
-        "exit_utc": times[rows["exit_bar"]],
-        "entry_bar": rows["bar"],
-        "exit_bar": rows["exit_bar"],
-        "side": np.where(rows["side"] == rules.LONG, Side.BUY.value, Side.SELL.value),
-        "lots": rows["lots"],
-        "entry_price": rows["entry_price"],
-        "exit_price": rows["exit_price"],
-        "stop_price": rows["first_stop"],
-        "take_profit_price": rows["target"],
-        "probability": rows["probability"],
-        "commission": rows["commission"],
-        "swap": rows["swap"],
-        "profit": rows["profit"],
-        "return_pct": 100 * rows["profit"] / rows["notional"],
-        "exit_reason": [_REASONS[int(reason)] for reason in rows["reason"]],
-    }
-    table = pl.DataFrame(
-        {name: pl.Series(np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v) for name, v in columns.items()}
-    )
-    return table.with_columns(pl.col("entry_utc", "exit_utc").dt.replace_time_zone("UTC")).cast(
-        pl.Schema(TRADES_SCHEMA)
+    """Return closed entries as the columns of TRADES_SCHEMA, in the order given."""
+    opens = times.astype("datetime64[us]").astype(np.int64)
+    taken = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+    return pl.DataFrame(
+        [
+            pl.Series("entry_utc", opens[taken["bar"]]).cast(_UTC),
+            pl.Series("exit_utc", opens[taken["exit_bar"]]).cast(_UTC),
+            pl.Series("entry_bar", taken["bar"]),
+            pl.Series("exit_bar", taken["exit_bar"]),
+            _SIDES[(taken["side"] == rules.LONG).astype(np.int64)].alias("side"),
+            pl.Series("lots", taken["lots"]),
+            pl.Series("entry_price", taken["entry_price"]),
+            pl.Series("exit_price", taken["exit_price"]),
+            pl.Series("stop_price", taken["first_stop"]),
+            pl.Series("take_profit_price", taken["target"]),
+            pl.Series("probability", taken["probability"]),
+            pl.Series("commission", taken["commission"]),
+            pl.Series("swap", taken["swap"]),
+            pl.Series("profit", taken["profit"]),
+            pl.Series("return_pct", 100 * taken["profit"] / taken["notional"]),
+            _WHY[taken["reason"]].alias("exit_reason"),
+        ]
     )

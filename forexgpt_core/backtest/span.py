@@ -16,6 +16,7 @@ from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
 from forexgpt_core.domain.instruments import normalise_symbol
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.decide import entry_probabilities
+from forexgpt_core.strategy.sizing import WALK_WIDTH
 
 Bools = NDArray[np.bool_]
 
@@ -28,12 +29,14 @@ class Signals:
         up, down: probability of a move beyond the hurdle.
         scale: standard deviation of the return under the reference walk.
         width: of the forecast's 90 % interval, log return.
+        width_ratio: see `sizing.width_ratio`.
     """
 
     up: Floats
     down: Floats
     scale: Floats
     width: Floats
+    width_ratio: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,8 +87,11 @@ class Span:
         column = horizons.index(horizon_bars)
         quantiles = self.forecasts.quantiles[:, column]
         up, down = entry_probabilities(quantiles, cost_multiple * self.quotes.cost_return[self.rows])
-        said = (up, down, self.forecasts.scale[:, column], interval_width(quantiles))
-        return Signals(**dict(zip(("up", "down", "scale", "width"), map(self._on_bars, said))))
+        scale, width = self.forecasts.scale[:, column], interval_width(quantiles)
+        with np.errstate(divide="ignore"):
+            ratio = np.where(width > 0, WALK_WIDTH * scale / width, np.inf)
+        said = {"up": up, "down": down, "scale": scale, "width": width, "width_ratio": ratio}
+        return Signals(**{name: self._on_bars(values) for name, values in said.items()})
 
     def _on_bars(self, values: Floats) -> Floats:
         laid = np.full(self.close.size, np.nan)
