@@ -193,11 +193,11 @@ def alike(row: dict[str, Any], other: str, pairs: Mapping[str, PairHistory]) -> 
 def test_later_bars_of_any_pair_change_nothing_earlier(seed: int, cut: int, whose: str) -> None:
     pairs, configs = market(seed, TRIO, costs=DEAR), strategies(seed, TRIO, largest=0.08)
     now = HOURS[cut]
-    late = pl.col("ts_utc").dt.replace_time_zone(None) >= now
-    prices = ("open", "high", "low", "close")
+    time = pl.col("ts_utc").dt.replace_time_zone(None)
     was = pairs[whose]
+    since = {"open": time > now, "low": time > now, "high": time >= now, "close": time >= now}  # the open is known
     moved = was.candles.with_columns(
-        pl.when(late).then(pl.col(n) * 1.013).otherwise(pl.col(n)).alias(n) for n in prices
+        pl.when(late).then(pl.col(name) * 1.013).otherwise(pl.col(name)).alias(name) for name, late in since.items()
     )
     laws = replace(was.forecasts, quantiles=was.forecasts.quantiles.copy())
     laws.quantiles[laws.origin_utc >= now] *= -1
@@ -206,9 +206,10 @@ def test_later_bars_of_any_pair_change_nothing_earlier(seed: int, cut: int, whos
     one, other = run(pairs, configs, TIGHT), run(later, configs, TIGHT)
     known = pl.col("exit_utc").dt.replace_time_zone(None) < now
     assert one.trades.filter(known).equals(other.trades.filter(known))
-    earlier = pl.col("ts_utc").dt.replace_time_zone(None) < now
     for frame in ("equity", "exposure"):
-        assert getattr(one, frame).filter(earlier).equals(getattr(other, frame).filter(earlier))
+        assert getattr(one, frame).filter(time < now).equals(getattr(other, frame).filter(time < now))
+    filled, what = pl.col("entry_utc").dt.replace_time_zone(None) <= now, ("symbol", "entry_bar", "lots", "entry_price")
+    assert one.trades.filter(filled).select(what).equals(other.trades.filter(filled).select(what))
 
 
 @given(seed=seeds)
