@@ -121,7 +121,7 @@ class Oracle:
         for one in [one for one in self.held if one.symbol in self.fresh]:
             long = one.side.sign > 0
             night = self.quote(one.symbol, "swap_long" if long else "swap_short") * one.units
-            paid = self.money(one.symbol, night, self.price(one.symbol, one.side.sign, "open"), "open")
+            paid = self.money(one.symbol, night, self.quote(one.symbol, "bid_open"), "open")
             one.swap, self.cash = one.swap + paid, self.cash + paid
         for one in [one for one in self.held if one.symbol in self.fresh and one.leaving]:
             self.leave(one, self.price(one.symbol, one.side.sign, "open"), "open", one.leaving)
