@@ -6,7 +6,7 @@ Every figure here stands on walk-forward forecasts; nothing else feeds a backtes
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import polars as pl
 
 from forexgpt_core.adapters.database.regimes import RegimeRecord
 from forexgpt_core.adapters.database.training import ModelVersion
+from forexgpt_core.backtest.portfolio import PairHistory
 from forexgpt_core.backtest.span import Bools
 from forexgpt_core.composition import ENSEMBLE, REFERENCE, DataPin, Platform
 from forexgpt_core.deployment.records import Skill
@@ -25,6 +26,7 @@ from forexgpt_core.ensemble.regimes import REGIMES, UNKNOWN
 from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.windows import MarketArrays, Windows, usable
+from forexgpt_core.strategy.config import StrategyConfig
 
 if TYPE_CHECKING:
     from forexgpt_core.ensemble.evidence import EnsembleEvidence
@@ -322,6 +324,65 @@ def traded_market(platform: Platform, settings: SymbolSettings, *, mode: str | N
         no_entry=platform.no_entry(settings, bars),
         rates=platform.conversion_candles(settings),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtested:
+    """What a pair's newest backtest traded.
+
+    Attributes:
+        mode: of combination of the ensemble; None for that of the bundle.
+    """
+
+    settings: SymbolSettings
+    strategy: StrategyConfig
+    mode: str | None
+
+
+def backtested(platform: Platform) -> tuple[dict[str, Backtested], dict[str, str]]:
+    """Return what the pairs' newest backtests traded, by symbol, and why others cannot be traded again as they were."""
+    found, left_out = {}, {}
+    for symbol in platform.lake.symbols("backtest_equity"):
+        settings = platform.pair(symbol)
+        rows = platform.scores.latest(symbol, settings.timeframe, "backtest")
+        ensembles = platform.training.versions(symbol, settings.timeframe, ENSEMBLE, ENSEMBLE)
+        if not rows:
+            left_out[symbol] = f"it has no backtest at {settings.timeframe}: materialize backtest"
+        elif not ensembles or rows[-1]["bundle_hash"] != ensembles[0].bundle_hash:
+            left_out[symbol] = "its backtest is not of its newest ensemble: materialize backtest"
+        elif "strategy" not in rows[-1]:
+            left_out[symbol] = "its backtest is an earlier release's and lacks the strategy: materialize backtest"
+        else:
+            strategy = StrategyConfig(**rows[-1]["strategy"])
+            found[symbol] = Backtested(settings=settings, strategy=strategy, mode=rows[-1].get("mode"))
+    return found, left_out
+
+
+def portfolio_histories(
+    platform: Platform, pairs: Mapping[str, Backtested], account_currency: str
+) -> tuple[dict[str, PairHistory], dict[str, pl.DataFrame]]:
+    """Return what the pairs bring into a portfolio, and the candles of other pairs that convert to its currency.
+
+    Raises:
+        NotReady, BadInput: see `traded_market`, with the pair's name before it.
+    """
+    histories: dict[str, PairHistory] = {}
+    rates: dict[str, pl.DataFrame] = {}
+    for symbol, one in pairs.items():
+        costs = one.settings.costs
+        in_account = replace(costs, account_currency=costs.account_currency or account_currency)
+        try:
+            market = traded_market(platform, replace(one.settings, costs=in_account), mode=one.mode)
+        except (BadInput, NotReady) as error:
+            raise type(error)(f"{symbol}: {error}") from None
+        rates |= market.rates
+        histories[symbol] = PairHistory(
+            candles=market.bars,
+            forecasts=market.forecasts,
+            costs=market.settings.costs,
+            no_entry=market.no_entry,
+        )
+    return histories, rates
 
 
 def recipe_of(platform: Platform, judged: ModelVersion) -> str:

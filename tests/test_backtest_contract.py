@@ -34,7 +34,7 @@ from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
 from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
-from forexgpt_core.reporting.backtest import curve_picture, equity_picture
+from forexgpt_core.reporting.backtest import equity_picture
 from forexgpt_core.strategy.config import StrategyConfig
 from forexgpt_core.strategy.decide import Decision, HeldPosition, MarketView, decide
 from forexgpt_core.strategy.rules import trailed
@@ -420,4 +420,3 @@ def test_a_horizon_without_forecast_and_an_empty_purse_are_refused(run: Run) -> 
 def test_pictures_are_drawn(run: Run) -> None:
     result = two_trades(run)
     assert equity_picture(result, "two trades").startswith(b"\x89PNG")
-    assert curve_picture(result.equity, "equity").startswith(b"\x89PNG")

@@ -1,19 +1,12 @@
-"""Figures of equity curves, and the equal-weight portfolio."""
+"""Figures of equity curves and trades."""
 
 import math
 
 import numpy as np
-import polars as pl
 import pytest
 
-from forexgpt_core.backtest.performance import combine, curve_stats, day_ends, drawdown, trade_stats
+from forexgpt_core.backtest.performance import curve_stats, day_ends, drawdown, trade_stats
 from forexgpt_core.domain.clock import Timeframe, expected_opens
-from forexgpt_core.errors import BadInput
-
-
-def curve(values: list[float], start: str = "2018-01-02T00:00", timeframe: Timeframe = Timeframe.H1) -> pl.DataFrame:
-    times = expected_opens(np.datetime64(start), np.datetime64("2020-01-01"), timeframe)[: len(values)]
-    return pl.DataFrame({"ts_utc": pl.Series(times).dt.replace_time_zone("UTC"), "equity": values})
 
 
 def test_days_end_at_five_in_the_afternoon_of_new_york() -> None:
@@ -56,33 +49,3 @@ def test_drawdown_is_zero_at_every_new_high() -> None:
 def test_trades_that_break_even_do_not_win() -> None:
     assert trade_stats(np.array([2.0, 0.0, -1.0, 1.0])) == {"trades": 4, "win_rate_pct": 50, "profit_factor": 3}
     assert trade_stats(np.array([2.0]))["profit_factor"] is None
-
-
-def test_a_portfolio_is_the_mean_of_growths_on_the_union_of_times() -> None:
-    early, late = curve([100.0, 110.0, 120.0]), curve([50.0, 40.0], start="2018-01-02T02:00")
-    total, stats = combine({"EURUSD": early, "USDJPY": late})
-    assert total["equity"].to_list() == pytest.approx([1.0, 1.05, 1.1, 1.0])  # the late one waits, then the early one
-    assert (stats["accounts"], stats["bars"]) == (2, 4)
-    assert stats["max_drawdown_pct"] == pytest.approx(100 * 0.1 / 1.1)
-    assert combine({"USDJPY": late, "EURUSD": early})[0].equals(total)
-
-
-def test_one_account_is_its_own_portfolio() -> None:
-    total, stats = combine({"EURUSD": curve([200.0, 210.0, 190.0])})
-    assert total["equity"].to_list() == pytest.approx([1.0, 1.05, 0.95])
-    assert stats["return_pct"] == pytest.approx(-5)
-
-
-@pytest.mark.parametrize(
-    ("equities", "message"),
-    [
-        ({}, "at least one account"),
-        ({"EURUSD": curve([])}, "EURUSD is empty"),
-        ({"EURUSD": curve([1.0, 2.0]).reverse()}, "increasing time"),
-        ({"EURUSD": curve([1.0, math.nan])}, "not finite"),
-        ({"EURUSD": curve([0.0, 1.0])}, "at 0 or below"),
-    ],
-)
-def test_a_bad_account_is_named(equities: dict[str, pl.DataFrame], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        combine(equities)

@@ -24,6 +24,7 @@ from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import BadInput
+from forexgpt_core.reporting.portfolio import portfolio_picture
 from forexgpt_core.strategy.config import StrategyConfig
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "fx"
@@ -92,7 +93,7 @@ def test_the_order_of_the_pairs_handed_over_does_not_matter(seed: int) -> None:
     bold=st.booleans(),
     account=st.sampled_from(["USD", "EUR", "GBP"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_it_trades_as_a_plain_event_loop_does(
     seed: int, names: tuple[str, ...], limited: bool, bold: bool, account: str
 ) -> None:
@@ -340,6 +341,13 @@ def test_a_correlation_that_is_not_known_refuses() -> None:
     for bars in (3, 30):  # the euro stood still; there are too few bars
         chosen = replace(FREE, max_correlation=0.9, correlation_bars=bars)
         assert run(pairs, dict.fromkeys(pairs, STRATEGY), chosen).stats["entries_refused_by_correlation"] == 1
+
+
+def test_the_picture_is_drawn_with_trades_and_without() -> None:
+    pairs, configs = market(1, TRIO), strategies(1, TRIO)
+    idle = {symbol: replace(config, entry_probability=1 - 1e-12) for symbol, config in configs.items()}
+    for chosen in (configs, idle):
+        assert portfolio_picture(run(pairs, chosen), "three pairs").startswith(b"\x89PNG")
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from forexgpt_assets.partitions import symbols
 from forexgpt_core import evidence
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.errors import NotReady
 from forexgpt_core.strategy.config import StrategyConfig
 
 
@@ -72,6 +71,7 @@ def backtest(
                 **economics,
                 "mode": config.mode,
                 "config": strategy.hash12,
+                "strategy": strategy.document(),
                 "horizon_bars": strategy.horizon_bars,
                 "n": forecasts.quantiles.shape[0],
             }
@@ -95,28 +95,3 @@ def _horizon(config: BacktestConfig, forecast_bars: tuple[int, ...]) -> int:
         return config.horizon_bars
     usual = StrategyConfig().horizon_bars
     return usual if usual in forecast_bars else forecast_bars[-1]
-
-
-@dg.asset(deps=[backtest], group_name="strategy")
-def portfolio_backtest(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-    """Every pair's backtest as equal independent accounts; shared margin is not modelled here."""
-    from forexgpt_core.backtest.performance import combine
-    from forexgpt_core.reporting.backtest import curve_picture
-
-    started = perf_counter()
-    equities = {}
-    for symbol in platform.lake.symbols("backtest_equity"):
-        timeframe = Timeframe.parse(platform.pair(symbol).timeframe)
-        if platform.lake.exists("backtest_equity", symbol, timeframe):
-            equities[symbol] = platform.lake.read("backtest_equity", symbol, timeframe)
-    if not equities:
-        raise NotReady("no pair has a backtest yet; materialize `backtest`")
-    curve, stats = combine(equities)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": curve.height,
-            **figures(stats),
-            **figures({"pairs": ", ".join(equities), "seconds": perf_counter() - started}),
-            "equity": picture(curve_picture(curve, "portfolio"), "portfolio equity"),
-        }
-    )

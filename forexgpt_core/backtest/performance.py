@@ -1,18 +1,15 @@
-"""Figures of an equity curve and of a list of trades, and the equal-weight portfolio of several accounts.
+"""Figures of an equity curve and of a list of trades.
 
 Sharpe and Sortino are arithmetic: mean over deviation of the returns per FX day (17:00 to 17:00 New York), times
 sqrt(260); weekly bars give weekly returns and sqrt(52). No risk-free rate is subtracted.
 """
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from forexgpt_core.domain.clock import Timeframe, bar_open
-from forexgpt_core.errors import BadInput
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,54 +84,3 @@ def trade_stats(profit: Floats) -> Stats:
         "win_rate_pct": float((profit > 0).mean()) * 100 if profit.size else None,
         "profit_factor": won / lost if lost > 0 else None,
     }
-
-
-def combine(equities: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, Stats]:
-    """Return the equity of equal, independent accounts held side by side, growing from 1, and its figures.
-
-    Each account starts with the same money; before its first bar and after its last one it holds still. Nothing is
-    moved between accounts.
-
-    Args:
-        equities: by name, `ts_utc, equity`, times strictly increasing, equity above 0 at the first bar.
-
-    Returns:
-        `ts_utc, equity` on the union of all times, and return_pct, max_drawdown_pct, sharpe, sortino, accounts,
-        bars, start, end.
-
-    Raises:
-        BadInput: there is no account, or one is empty, unsorted or not finite.
-    """
-    if not equities:
-        raise BadInput("a portfolio needs at least one account; run the backtest of a symbol first")
-    for name, curve in equities.items():
-        _require_curve(name, curve)
-    names = sorted(equities)
-    times = pl.concat([equities[name].select("ts_utc") for name in names]).unique().sort("ts_utc")
-    growth = np.column_stack([_growth_on(times, equities[name]) for name in names])
-    total = growth.mean(axis=1)
-    ts = times["ts_utc"]
-    ends, periods = day_ends(ts.to_numpy().astype("datetime64[us]"))
-    stats = curve_stats(total, 1.0, ends, periods) | {
-        "accounts": len(names),
-        "bars": ts.len(),
-        "start": ts[0].isoformat(),
-        "end": ts[-1].isoformat(),
-    }
-    return pl.DataFrame({"ts_utc": ts, "equity": total}), stats
-
-
-def _growth_on(times: pl.DataFrame, curve: pl.DataFrame) -> Floats:
-    joined = times.join(curve.select("ts_utc", "equity"), on="ts_utc", how="left", maintain_order="left")
-    filled = joined["equity"].fill_null(strategy="forward").fill_null(curve["equity"][0])
-    return filled.to_numpy() / float(curve["equity"][0])
-
-
-def _require_curve(name: str, curve: pl.DataFrame) -> None:
-    if not {"ts_utc", "equity"} <= set(curve.columns) or curve.height == 0:
-        raise BadInput(f"the account of {name} is empty or lacks ts_utc and equity")
-    times = curve["ts_utc"]
-    if not (times.is_sorted() and times.n_unique() == curve.height):
-        raise BadInput(f"the account of {name} is not in strictly increasing time")
-    if not (curve["equity"].is_finite().fill_null(False).all() and curve["equity"][0] > 0):
-        raise BadInput(f"the account of {name} holds equity that is not finite, or starts at 0 or below")

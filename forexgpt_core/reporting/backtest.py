@@ -1,4 +1,4 @@
-"""Pictures of a backtest and of an equity curve."""
+"""The picture of a backtest, and the parts of pictures over time."""
 
 import io
 from typing import TYPE_CHECKING
@@ -19,24 +19,17 @@ _DPI = 110
 
 def equity_picture(result: BacktestResult, title: str) -> bytes:
     """Return a PNG: equity with trades shaded by outcome, drawdown below, profit of every trade at the bottom."""
-    figure, (equity, fall, profits) = _figure(rows=3, ratios=(3, 1.1, 1.3))
-    _draw_equity(equity, result.equity, title)
+    figure, (equity, fall, profits) = dated_figure(rows=3, ratios=(3, 1.1, 1.3))
+    draw_equity(equity, result.equity, title)
     _shade_trades(equity, result)
-    _draw_drawdown(fall, result.equity)
+    draw_drawdown(fall, result.equity)
     _draw_profits(profits, result.trades)
     _caption(figure, result.stats)
-    return _png(figure)
+    return png(figure)
 
 
-def curve_picture(curve: pl.DataFrame, title: str) -> bytes:
-    """Return a PNG of `ts_utc, equity` with its drawdown."""
-    figure, (equity, fall) = _figure(rows=2, ratios=(3, 1.2))
-    _draw_equity(equity, curve, title)
-    _draw_drawdown(fall, curve)
-    return _png(figure)
-
-
-def _figure(rows: int, ratios: tuple[float, ...]) -> "tuple[Figure, list[Axes]]":
+def dated_figure(rows: int, ratios: tuple[float, ...]) -> "tuple[Figure, list[Axes]]":
+    """Return axes over one another on a common axis of dates."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
@@ -53,12 +46,14 @@ def _figure(rows: int, ratios: tuple[float, ...]) -> "tuple[Figure, list[Axes]]"
     return figure, axes
 
 
-def _times(frame: pl.DataFrame, column: str = "ts_utc") -> "np.ndarray[tuple[int], np.dtype[np.datetime64]]":
+def times_of(frame: pl.DataFrame, column: str = "ts_utc") -> "np.ndarray[tuple[int], np.dtype[np.datetime64]]":
+    """Return a column of UTC times as matplotlib reads them."""
     return frame[column].dt.replace_time_zone(None).to_numpy()
 
 
-def _draw_equity(axes: "Axes", curve: pl.DataFrame, title: str) -> None:
-    axes.plot(_times(curve), curve["equity"].to_numpy(), color=_INK, linewidth=1.3)
+def draw_equity(axes: "Axes", curve: pl.DataFrame, title: str) -> None:
+    """Draw `ts_utc, equity`."""
+    axes.plot(times_of(curve), curve["equity"].to_numpy(), color=_INK, linewidth=1.3)
     axes.axhline(float(curve["equity"][0]), color=_MUTED, linewidth=0.8, linestyle="--")
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_ylabel("equity")
@@ -67,7 +62,7 @@ def _draw_equity(axes: "Axes", curve: pl.DataFrame, title: str) -> None:
 
 def _shade_trades(axes: "Axes", result: BacktestResult) -> None:
     """Colour the background while a position is open: one collection per outcome, not one patch per trade."""
-    times = _times(result.equity)
+    times = times_of(result.equity)
     for won, colour in ((True, _WIN), (False, _LOSS)):
         chosen = result.trades.filter((pl.col("profit") > 0) == won)
         inside = np.zeros(times.size + 1, dtype=np.int64)
@@ -90,9 +85,10 @@ def _shade_trades(axes: "Axes", result: BacktestResult) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=2)
 
 
-def _draw_drawdown(axes: "Axes", curve: pl.DataFrame) -> None:
+def draw_drawdown(axes: "Axes", curve: pl.DataFrame) -> None:
+    """Draw what is lost since the highest of `ts_utc, equity`, in per cent."""
     fall = -100 * drawdown(curve["equity"].to_numpy())
-    axes.fill_between(_times(curve), fall, 0, color=_LOSS, alpha=0.3, linewidth=0)
+    axes.fill_between(times_of(curve), fall, 0, color=_LOSS, alpha=0.3, linewidth=0)
     axes.set_ylim(top=0, bottom=min(1.05 * float(fall.min()), -0.1))
     axes.set_ylabel("drawdown %")
 
@@ -106,7 +102,7 @@ def _draw_profits(axes: "Axes", trades: pl.DataFrame) -> None:
         axes.text(0.5, 0.6, "no trades", transform=axes.transAxes, ha="center", va="center", color=_MUTED)
         return
     profit = trades["profit"].to_numpy()
-    axes.vlines(_times(trades, "exit_utc"), 0, profit, colors=np.where(profit > 0, _WIN, _LOSS), linewidth=1.1)
+    axes.vlines(times_of(trades, "exit_utc"), 0, profit, colors=np.where(profit > 0, _WIN, _LOSS), linewidth=1.1)
 
 
 def _caption(figure: "Figure", stats: dict[str, StatValue]) -> None:
@@ -123,7 +119,8 @@ def _caption(figure: "Figure", stats: dict[str, StatValue]) -> None:
     figure.supxlabel("   ·   ".join(parts), fontsize=9, color="#333333")
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """Return the figure as PNG bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
