@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from forexgpt_core.backtest.performance import Stats
 
 LEASE_SECONDS = 60.0
-_POLL_SECONDS = 0.05
+_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.002, 0.05
 
 
 class Candidate(Protocol):
@@ -36,7 +36,9 @@ class TrialStore(Protocol):
         ...
 
     def claim(self, candidates: Mapping[int, Candidate], *, seconds: float) -> list[str]:
-        """Reserve the candidates that nobody has finished or holds for so long, at once, and return their hashes.
+        """Reserve candidates that nobody has finished or holds for so long, at once, and return their hashes.
+
+        A store may leave some to other workers; whoever claims again gets them where nobody else came.
 
         Args:
             candidates: by their number in the order tried.
@@ -85,11 +87,14 @@ def try_all(
     """
     by_hash = {one.hash12: one for one in candidates.values()}
     known = dict(store.finished(list(by_hash)))
+    pause = _FIRST_POLL_SECONDS
     while missing := {number: one for number, one in candidates.items() if one.hash12 not in known}:
         mine = [by_hash[name] for name in store.claim(missing, seconds=lease_seconds)]
         if mine:
             store.finish({one.hash12: stats for one, stats in zip(mine, evaluate(mine), strict=True)})
+            pause = _FIRST_POLL_SECONDS
         else:
-            sleep(_POLL_SECONDS)  # another worker holds them all
+            sleep(pause)  # others hold them all
+            pause = min(2 * pause, _LAST_POLL_SECONDS)
         known |= store.finished([one.hash12 for one in missing.values()])
     return known

@@ -142,6 +142,8 @@ class StudyHandle:
                 failed = isinstance(error, Exception)
                 self.repository.leave(self.study_id, error=(str(error) or repr(error)) if failed else None)
             raise
+        finally:
+            trials.close()
 
     def finish(self, result: Mapping[str, Any], front: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any]:
         """Store what the search found and return it; where another worker did so before, its result stays.
@@ -327,7 +329,7 @@ class StudiesRepository:
             sa.select(trial.study_id, trial.config_hash, trial.in_sample["sharpe"].as_float().label("sharpe"))
             .join(study_table, study.id == trial.study_id)
             .where(*here, trial.in_sample.is_not(None))
-            .order_by(trial.study_id, trial.number)
+            .order_by(trial.study_id, trial.number, trial.config_hash)  # of equal numbers too: sums depend on it
         )
         with self.database.read() as connection:
             rows = connection.execute(trials).all()

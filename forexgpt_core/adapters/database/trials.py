@@ -1,9 +1,8 @@
 """The trials of a study in the database: several workers share them, and each is tried by one of them at a time."""
 
 import json
-import os
-import secrets
-import socket
+import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -17,41 +16,53 @@ from forexgpt_core.adapters.database.columns import now_utc
 from forexgpt_core.adapters.database.engine import Database
 from forexgpt_core.adapters.database.tables import optimisation_trial_table as table
 from forexgpt_core.adapters.database.tables import strategy_config_table as config_table
+from forexgpt_core.adapters.database.workers import hired, is_gone, retired
 from forexgpt_core.backtest.performance import Stats
 from forexgpt_core.errors import BadInput
 from forexgpt_core.optimisation.trials import Candidate
 
 _AT_ONCE = 900  # names in one query; older SQLite takes 999
+_LEAST_SHARE = 8  # fewer candidates than this are not divided
+_ALONE = 16  # claims without a sign of anybody else, until one leaves half to whoever may have come
 
 
 class StudyTrials:
     """A `TrialStore` as one worker of a study sees it.
 
     A trial is claimed for a while by a row that says until when, and counts how often that happened. A worker that dies
-    thereby loses its claims; a worker that claims again what it holds gets it again. Figures come back bit for bit.
+    thereby loses its claims: at once to workers of the same machine, see `workers`, to others when the time is over. A
+    worker that claims again what it holds gets it again. Figures come back bit for bit.
+
+    Workers that meet leave each other a share of what they claim. One that meets nobody claims everything, but for half
+    of it now and then: somebody who has come since is waiting and takes the rest.
 
     Args:
-        worker: name of the worker, one of its own for every store; by default of host, process and a random part.
+        worker: name of the worker, one of its own for every store; by default one that tells whether it still works.
     """
 
     def __init__(self, database: Database, study_id: int, worker: str | None = None) -> None:
         self._database = database
         self._study_id = study_id
         self._numbers: dict[str, int] = {}  # of what this worker ever claimed
-        self.worker = worker or f"{socket.gethostname()[:50]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._left: set[str] = set()  # what the last claim left to others
+        self._others = 0  # workers met lately
+        self._alone = 0  # claims since
+        self.worker = worker or hired()
 
     def finished(self, hashes: Sequence[str]) -> Mapping[str, Stats]:
         """Return the figures of those candidates that somebody has finished."""
-        wanted = (table.c.config_hash, table.c.in_sample)
+        wanted = (table.c.config_hash, table.c.in_sample, table.c.worker)
         with self._database.read() as connection:
-            return {
-                row.config_hash: row.in_sample
+            rows = [
+                row
                 for some in _parts(hashes)
                 for row in connection.execute(sa.select(*wanted).where(self._of(some), table.c.in_sample.is_not(None)))
-            }
+            ]
+        self._meet({row.worker for row in rows if row.config_hash in self._left} - {self.worker})
+        return {row.config_hash: row.in_sample for row in rows}
 
     def claim(self, candidates: Mapping[int, Candidate], *, seconds: float) -> list[str]:
-        """Reserve the candidates that nobody has finished or holds for so long, at once; see `TrialStore`.
+        """Reserve a share of the candidates that nobody has finished or holds for so long; see `TrialStore`.
 
         Raises:
             BadInput: the time is not above 0.
@@ -60,8 +71,9 @@ class StudyTrials:
         if not seconds > 0:
             raise BadInput(f"a claim must last longer than 0 s, was {seconds}")
         named = {one.hash12: (number, one) for number, one in candidates.items()}
-        taken = self._taken(list(named))
-        free = {name: candidate for name, (_, candidate) in named.items() if name not in taken}
+        taken, gone = self._taken(list(named))
+        free = {name: named[name][1] for name in self._share([name for name in named if name not in taken])}
+        self._left = named.keys() - free.keys()
         if not free:
             return []  # without having waited for the lock of those who write
         with self._database.write() as connection:
@@ -79,7 +91,7 @@ class StudyTrials:
                 }
                 for name in sorted(free)  # in one order, so that two workers never wait for each other
             ]
-            won = set(connection.execute(self._claiming(now), rows).scalars())
+            won = set(connection.execute(self._claiming(now, gone), rows).scalars())
         self._numbers |= {name: named[name][0] for name in won}
         return [name for name in named if name in won]
 
@@ -122,16 +134,45 @@ class StudyTrials:
         with self._database.read() as connection:
             return {row.config_hash: row.attempts for row in connection.execute(query)}
 
-    def _taken(self, hashes: Sequence[str]) -> set[str]:
-        with self._database.read() as connection:
-            closed = sa.not_(self._claimable(self._now(connection), self.worker))
-            return {
-                name
-                for some in _parts(hashes)
-                for name in connection.execute(sa.select(table.c.config_hash).where(self._of(some), closed)).scalars()
-            }
+    def close(self) -> None:
+        """Let others know that this worker ends, so that what it still holds is theirs."""
+        retired(self.worker)
 
-    def _claiming(self, now: datetime) -> ReturningInsert[str]:
+    def _taken(self, hashes: Sequence[str]) -> tuple[set[str], list[str]]:
+        """Return what is finished or in the hands of others, and those whose hands are dead."""
+        with self._database.read() as connection:
+            closed = sa.not_(self._claimable(self._now(connection), [self.worker]))
+            held = sa.case((table.c.in_sample.is_(None), table.c.worker), else_=None)
+            rows = [
+                (name, holder)
+                for some in _parts(hashes)
+                for name, holder in connection.execute(
+                    sa.select(table.c.config_hash, held).where(self._of(some), closed)
+                )
+            ]
+        holders = {holder for _, holder in rows if holder is not None}
+        gone = {holder for holder in holders if is_gone(holder)}
+        self._meet(holders - gone)
+        return {name for name, holder in rows if holder not in gone}, sorted(gone)
+
+    def _meet(self, others: set[str]) -> None:
+        if others:
+            self._others, self._alone = max(self._others, len(others)), 0
+
+    def _share(self, free: Sequence[str]) -> Sequence[str]:
+        """Return this worker's part, which begins elsewhere for everybody, so that two rarely want the same one."""
+        self._alone += 1
+        visitor = self._alone % _ALONE == 0
+        if visitor:
+            self._others = 0
+        workers = 2 if visitor else 1 + self._others
+        if workers == 1:
+            return free
+        size = max(math.ceil(len(free) / workers), _LEAST_SHARE)
+        start = zlib.crc32(self.worker.encode()) % max(len(free), 1)
+        return [*free[start:], *free[:start]][:size]
+
+    def _claiming(self, now: datetime, gone: Sequence[str]) -> ReturningInsert[str]:
         insert = self._insert(table)
         return insert.on_conflict_do_update(
             index_elements=["study_id", "config_hash"],
@@ -140,7 +181,7 @@ class StudyTrials:
                 "leased_until_utc": insert.excluded.leased_until_utc,
                 "attempts": table.c.attempts + 1,
             },
-            where=self._claimable(now, self.worker),
+            where=self._claimable(now, [self.worker, *gone]),
         ).returning(table.c.config_hash)
 
     def _finishing(self) -> Insert:
@@ -155,8 +196,10 @@ class StudyTrials:
             where=table.c.in_sample.is_(None),
         )
 
-    def _claimable(self, now: datetime, worker: str) -> sa.ColumnElement[bool]:
-        free = sa.or_(table.c.leased_until_utc.is_(None), table.c.leased_until_utc <= now, table.c.worker == worker)
+    def _claimable(self, now: datetime, workers: Sequence[str]) -> sa.ColumnElement[bool]:
+        """Return which trials those workers may claim: unfinished ones that nobody else holds."""
+        theirs = [table.c.worker == one for one in workers]  # IN would not go with many rows at once
+        free = sa.or_(table.c.leased_until_utc.is_(None), table.c.leased_until_utc <= now, *theirs)
         return sa.and_(table.c.in_sample.is_(None), free)
 
     def _keep_documents(self, connection: Connection, candidates: Mapping[str, Candidate], now: datetime) -> None:
