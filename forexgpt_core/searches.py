@@ -1,10 +1,11 @@
 """Strategy searches on a pair's out-of-sample forecasts: made once, resumed where they stopped, kept with a verdict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from forexgpt_core.adapters.database.studies import Study
+from forexgpt_core.adapters.database.studies import Study, StudyHandle
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import from_utc
@@ -34,7 +35,7 @@ class StudyDataGone(ForexGPTError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundStudy:
-    """A finished search.
+    """A search that is finished, or was asked to stop; `result.stopped` says why it ended.
 
     Attributes:
         overfitting: the verdict on it as JSON types, see `verdict.SearchVerdict.to_dict`.
@@ -67,10 +68,15 @@ def find(
     settings: ParetoSettings,
     *,
     progress: Callable[[Progress], None] = lambda told: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FoundStudy:
     """Return the search of those settings on a market: a finished one at once, otherwise made, or gone on with.
 
     Several processes may ask for the same search at once and share its trials.
+
+    Args:
+        should_stop: asked before every batch. What was found by then is scored, judged and returned, but the study is
+            stopped and not finished: nothing can be deployed from it, and asking again goes on.
 
     Raises:
         BadInput, NotReady: see `pareto.search`.
@@ -80,7 +86,7 @@ def find(
     handle = platform.studies.open(identity(market, settings))
     if handle.result is not None:
         return load(platform, handle.study_id)
-    with handle.working() as store:
+    with _left_when_asked(handle, should_stop), handle.working() as store:
         result, evidence = search(
             market.bars,
             market.forecasts,
@@ -93,11 +99,28 @@ def find(
             rates=market.rates,
             store=store,
             progress=progress,
+            should_stop=should_stop,
         )
         verdict = judge_search(result, evidence, trials_ever(platform, pair))
+    if result.stopped == "asked to stop":
+        handle.stop()
+        return FoundStudy(
+            study_id=handle.study_id, result=result, overfitting=verdict.to_dict(), remembered=handle.trials
+        )
     document = {**result.document(), "overfitting": verdict.to_dict()}
     handle.finish(document, {member.hash12: member.out_of_sample for member in result.members})
     return replace(load(platform, handle.study_id), remembered=handle.trials)
+
+
+@contextmanager
+def _left_when_asked(handle: StudyHandle, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Leave a study stopped, and not failed, that was asked to stop before it had found anything."""
+    try:
+        yield
+    except NotReady:
+        if should_stop():
+            handle.stop()
+        raise
 
 
 def identity(market: TradedMarket, settings: ParetoSettings) -> StudyIdentity:

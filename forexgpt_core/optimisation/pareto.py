@@ -5,6 +5,7 @@ purge of the longest forecast horizon and an embargo, as a whole and span by spa
 spend them, so picks read the earlier ones.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -28,12 +29,13 @@ from forexgpt_core.optimisation.parts import split
 from forexgpt_core.optimisation.picks import PICKS, pick_named
 from forexgpt_core.optimisation.search import Progress, SearchRun, run_search
 from forexgpt_core.optimisation.search_space import SearchSpace
-from forexgpt_core.optimisation.stability import neighbours, stability
-from forexgpt_core.optimisation.trials import Memory, TrialStore
+from forexgpt_core.optimisation.stability import compare_neighbours, neighbours, stability
+from forexgpt_core.optimisation.trials import Memory, TrialStore, shown
 from forexgpt_core.strategy.config import StrategyConfig
 
-SEARCH_VERSION = 1  # of what a search computes; a change makes every study another one
+SEARCH_VERSION = 2  # of what a search computes; a change makes every study another one
 SPAN_FIGURES = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "profit_factor", "trades")
+_MOMENTS = "_moments"  # figure of a trial: its block moments, so that nobody backtests it again to judge the search
 _MANY_TRIALS, _FEW_BLOCKS = 2_000, 12  # of more trials, 12 blocks (924 halves) say in a second what 16 do in ten
 
 
@@ -241,27 +243,24 @@ class SearchEvidence:
     later_returns: Mapping[str, Floats]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
     """Backtests on the part that is searched."""
 
     span: Span
     cash: float
     blocks: int
-    moments: dict[str, Floats] = field(default_factory=dict)
 
     def evaluate(self, configs: Sequence[StrategyConfig]) -> Sequence[Stats]:
-        """Return the figures of each configuration."""
+        """Return the figures of each configuration, its block moments packed among them."""
         swept = sweep(self.span, configs, cash=self.cash, blocks=self.blocks)
-        self.moments |= zip((config.hash12 for config in configs), swept.moments)
-        return swept.stats
+        packed = (b64encode(one.astype("<f8").tobytes()).decode() for one in swept.moments)
+        return [{**stats, _MOMENTS: text} for stats, text in zip(swept.stats, packed, strict=True)]
 
-    def moments_of(self, configs: Sequence[StrategyConfig]) -> Floats:
-        """Return the block moments of each configuration; those that the store remembered are backtested again."""
-        names = [config.hash12 for config in configs]
-        if unknown := [config for config, name in zip(configs, names) if name not in self.moments]:
-            self.evaluate(unknown)
-        return np.stack([self.moments[name] for name in names])
+    def moments_of(self, figures: Sequence[Stats]) -> Floats:
+        """Return (trials, blocks, 2) the block moments among figures, to the last bit."""
+        packed = b"".join(b64decode(str(one[_MOMENTS])) for one in figures)
+        return np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(-1, self.blocks, 2)
 
 
 def search(
@@ -313,15 +312,15 @@ def search(
     run = run_search(
         space, bench.evaluate, settings.goals, settings.search, store, progress=progress, should_stop=should_stop
     )
-    trials = [Trial(config=trial.candidate, in_sample=trial.figures) for trial in run.trials]
+    trials = [Trial(config=trial.candidate, in_sample=shown(trial.figures)) for trial in run.trials]
     front = _ranked([trials[row] for row in run.front(settings.population)])
     later, returns = _scored(front, [span_of(parts.later), *map(span_of, parts.spans)], cash)
     picks = {how: front[pick_named(how, [one.in_sample for one in front], settings.goals)].config for how in PICKS}
-    near, steadiness = _steadiness(picks.values(), space, bench, settings.goals, store, trials)
+    near, steadiness = _steadiness(picks.values(), space, bench, settings.goals, store, run)
     result = ParetoResult(
         settings=settings,
         members=later,
-        evaluated=(*trials, *near),
+        evaluated=(*trials, *(Trial(config=config, in_sample=shown(figures)) for config, figures in near)),
         neighbours=len(near),
         repeats=run.repeats,
         picks={how: config.hash12 for how, config in picks.items()},
@@ -336,7 +335,7 @@ def search(
         periods_per_year=searched.periods_per_year,
     )
     evidence = SearchEvidence(
-        moments=bench.moments_of([one.config for one in result.evaluated]),
+        moments=bench.moments_of([*(trial.figures for trial in run.trials), *(figures for _, figures in near)]),
         block_days=np.asarray(np.diff(block_edges(searched.ends.size, bench.blocks))),
         later_returns=returns,
     )
@@ -376,18 +375,25 @@ def _steadiness(
     bench: _Bench,
     goals: Goals,
     store: TrialStore,
-    trials: Sequence[Trial],
-) -> tuple[list[Trial], dict[str, dict[str, Any]]]:
-    """Return the neighbours of the picks that were not tried before, and how stable each pick is among its own."""
-    tried, near = {one.config.hash12 for one in trials}, list[Trial]()
+    run: SearchRun[StrategyConfig],
+) -> tuple[list[tuple[StrategyConfig, Stats]], dict[str, dict[str, Any]]]:
+    """Return the neighbours of the picks that were not tried before, and how stable each pick is among its own.
+
+    Of a search that was asked to stop none are tried: it may go on, and would have tried more than one never stopped.
+    """
+    figures = {one.candidate.hash12: one.figures for one in run.trials}
+    tried, near = set(figures), list[tuple[StrategyConfig, Stats]]()
+    picks = {one.hash12: one for one in picked}
+    if run.stopped == "asked to stop":
+        return near, {name: compare_neighbours(figures[name], [], goals).document() for name in picks}
     found: dict[str, dict[str, Any]] = {}
-    for config in {one.hash12: one for one in picked}.values():
+    for config in picks.values():
         known = stability(space, config, bench.evaluate, goals, store, first_number=len(tried))
         found[config.hash12] = known.document()
-        new = [one for one in neighbours(space, config) if one.hash12 not in tried]
-        figures = store.finished([one.hash12 for one in new])
-        near += [Trial(config=one, in_sample=figures[one.hash12]) for one in new]
-        tried |= {one.hash12 for one in new}
+        new = {name: one for one in neighbours(space, config) if (name := one.hash12) not in tried}
+        known_near = store.finished(list(new))
+        near += [(one, known_near[name]) for name, one in new.items()]
+        tried |= new.keys()
     return near, found
 
 

@@ -24,6 +24,11 @@ class Candidate(Protocol):
         ...
 
 
+def shown(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures for people: those whose name begins with an underscore are the search's own."""
+    return {name: value for name, value in figures.items() if not name.startswith("_")}
+
+
 C = TypeVar("C", bound=Candidate)
 Evaluate = Callable[[Sequence[C]], Sequence[Stats]]
 

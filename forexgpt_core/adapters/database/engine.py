@@ -1,5 +1,6 @@
 """Open the database: SQLite by default, PostgreSQL in deployment, one way to read and one to write."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ def open_database(url: str) -> Database:
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": BUSY_SECONDS}}
     engine = sa.create_engine(parsed, hide_parameters=True, **options)
     if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "do_connect", _Known(Path(str(parsed.database)), shown(parsed)))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
@@ -146,7 +148,8 @@ def reason(error: Exception, url: URL) -> str:
     return text
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    record.info["file"] = _file(connection)
     connection.isolation_level = None  # we emit BEGIN ourselves, so that table changes are transactional too
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
@@ -156,8 +159,42 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    _require_file(connection)
     writes = connection.get_execution_options().get("forexgpt_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class _Known:
+    """Makes the file of an SQLite database once at most; where it was and has gone, an empty one would hide that."""
+
+    def __init__(self, file: Path, where: str) -> None:
+        self._file, self._where, self._was_there = file, where, False
+
+    def __call__(self, *_: object) -> None:
+        if self._was_there and not self._file.exists():
+            raise StoreError(_moved(self._where))
+        self._was_there = True
+
+
+def _require_file(connection: Connection) -> None:
+    """Refuse to go on in a file that has no name any more: what is written there would be gone with this process."""
+    if connection.connection.info["file"] != _file(connection.connection.driver_connection):
+        connection.invalidate()
+        raise StoreError(_moved(shown(connection.engine.url)))
+
+
+def _moved(where: str) -> str:
+    return f"the database {where} was moved away or replaced while it was in use: put its file back and run again"
+
+
+def _file(connection: Any) -> tuple[int, int] | None:
+    """Return what tells the file of an SQLite connection from any other, None where it has gone."""
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:

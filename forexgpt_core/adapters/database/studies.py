@@ -25,6 +25,7 @@ from forexgpt_core.domain.costs import Costs
 from forexgpt_core.errors import BadInput, NotReady, StoreError, UnknownName
 from forexgpt_core.evaluation.overfitting import TrialRegistry
 from forexgpt_core.optimisation.studies import StudyIdentity
+from forexgpt_core.optimisation.trials import shown
 from forexgpt_core.strategy.config import StrategyConfig
 
 _HIGHEST, _LOWEST = ("return_pct", "sharpe", "win_rate_pct"), ("max_drawdown_pct",)
@@ -425,7 +426,7 @@ def _study(connection: Connection, row: Row[Any]) -> Study:
         trials=[
             Trial(
                 config=StrategyConfig(**trial.document),
-                in_sample=trial.in_sample,
+                in_sample=shown(trial.in_sample),
                 out_of_sample=trial.out_of_sample,
                 on_front=trial.on_front,
             )

@@ -72,7 +72,7 @@ class StudyTrials:
             raise BadInput(f"a claim must last longer than 0 s, was {seconds}")
         named = {one.hash12: (number, one) for number, one in candidates.items()}
         taken, gone = self._taken(list(named))
-        free = {name: named[name][1] for name in self._share([name for name in named if name not in taken])}
+        free = {name: named[name][1] for name in self._share(list(named), taken)}
         self._left = named.keys() - free.keys()
         if not free:
             return []  # without having waited for the lock of those who write
@@ -159,17 +159,18 @@ class StudyTrials:
         if others:
             self._others, self._alone = max(self._others, len(others)), 0
 
-    def _share(self, free: Sequence[str]) -> Sequence[str]:
+    def _share(self, asked: Sequence[str], taken: set[str]) -> Sequence[str]:
         """Return this worker's part, which begins elsewhere for everybody, so that two rarely want the same one."""
+        free = [name for name in asked if name not in taken]
         self._alone += 1
-        visitor = self._alone % _ALONE == 0
-        if visitor:
+        anybody = self._alone % _ALONE == 0
+        if anybody:
             self._others = 0
-        workers = 2 if visitor else 1 + self._others
-        if workers == 1:
+        workers = 2 if anybody else 1 + self._others
+        if workers == 1 or not free:
             return free
-        size = max(math.ceil(len(free) / workers), _LEAST_SHARE)
-        start = zlib.crc32(self.worker.encode()) % max(len(free), 1)
+        size = max(math.ceil(len(asked) / workers), _LEAST_SHARE)
+        start = zlib.crc32(self.worker.encode()) % len(free)
         return [*free[start:], *free[:start]][:size]
 
     def _claiming(self, now: datetime, gone: Sequence[str]) -> ReturningInsert[str]:
