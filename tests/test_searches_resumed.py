@@ -163,6 +163,7 @@ def test_a_search_killed_at_any_moment_ends_as_if_nobody_had_killed_it(home: Hom
     assert home.newest.state == "finished"
 
 
+@pytest.mark.slow
 def test_a_search_killed_again_and_again_ends_as_well(plain: Home, wanted: str) -> None:
     for moment in ("15", "25", "60"):
         number = plain.hire(moment)
@@ -171,7 +172,19 @@ def test_a_search_killed_again_and_again_ends_as_well(plain: Home, wanted: str) 
     assert told(plain.find()) == wanted
 
 
-def test_three_processes_share_a_search_and_return_the_same(home: Home, wanted: str) -> None:
+def test_three_processes_on_a_server_share_a_search_and_return_the_same(
+    tmp_path: Path, postgres_url: str, wanted: str
+) -> None:
+    for home in _home(tmp_path, postgres_url):
+        _shared_by_three(home, wanted)
+
+
+@pytest.mark.slow
+def test_three_processes_on_a_file_share_a_search_and_return_the_same(plain: Home, wanted: str) -> None:
+    _shared_by_three(plain, wanted)
+
+
+def _shared_by_three(home: Home, wanted: str) -> None:
     crew = [home.hire() for _ in range(3)]
     home.start(*crew)
     assert home.results(*crew) == [wanted] * 3
