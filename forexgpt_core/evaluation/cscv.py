@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 MOST_BLOCKS = 20  # 184,756 halves
 _LEAST_BLOCK_ROWS = 2
-_CELLS = 60_000  # halves x trials at once: arrays of half a MB stay in the cache, ten times as fast as those of 8 MB
+_CELLS = 60_000  # halves x trials at once: arrays of half a MB stay in the cache, five times as fast as those of 8 MB
 
 
 class ConstantTrial(BadInput):
