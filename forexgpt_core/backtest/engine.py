@@ -39,7 +39,7 @@ _REASONS = {
 _WHY = pl.Series([_REASONS.get(code, "") for code in range(max(_REASONS) + 1)])  # by code
 _SIDES = pl.Series([Side.SELL.value, Side.BUY.value])
 _UTC = pl.Datetime("us", "UTC")
-_CHUNK = 64  # configurations that one thread takes at a time
+_CHUNK = 64  # most configurations that one thread takes at a time
 _NO_CURVE, _NO_TRADES = np.empty(0), np.empty(0, layout.ENTRY)
 
 
@@ -134,15 +134,18 @@ def sweep(
     edges = block_edges(span.ends.size, blocks)
     tallies, moments = np.zeros(len(configs), layout.TALLY), np.zeros((len(configs), blocks, 2))
 
+    threads = workers or len(os.sched_getaffinity(0))
+    size = max(1, min(_CHUNK, math.ceil(len(configs) / (2 * threads))))  # two turns each, so that none waits long
+
     def work(start: int) -> bool:
         if should_stop():
             return False
-        part = slice(start, start + _CHUNK)
+        part = slice(start, start + size)
         _run(laid, laid.strategies[part], tallies[part], moments[part], _NO_CURVE, _NO_TRADES, edges)
         return True
 
-    done = _side_by_side(work, range(0, len(configs), _CHUNK), workers or len(os.sched_getaffinity(0)))
-    count = min(done * _CHUNK, len(configs))
+    done = _side_by_side(work, range(0, len(configs), size), threads)
+    count = min(done * size, len(configs))
     return Sweep(stats=_stats(tallies[:count], laid), moments=moments[:count], edges=edges)
 
 
