@@ -1,9 +1,11 @@
 """The live side of a home: a deployed strategy with its feed, forecasts, journal and paper account."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+
+import polars as pl
 
 from forexgpt_core.adapters.database.adherence import AdherenceRepository
 from forexgpt_core.adapters.database.calibrators import CalibratorRepository
@@ -58,7 +60,20 @@ class LiveSession:
                 f"{d.symbol} trades {d.deployment_id} on {d.timeframe}, but its settings say {self.settings.timeframe}:"
                 f" set `timeframe` back to {d.timeframe}, or deploy a strategy of {self.settings.timeframe}"
             )
-        return HistoryFeed(bars=self.platform.newest_bars(self.settings))
+        return HistoryFeed(bars=self.platform.newest_bars(self.settings), others=lambda: self.conversions)
+
+    @cached_property
+    def conversions(self) -> dict[str, pl.DataFrame]:
+        """Return the candles, as known now, of the pairs that turn the quote currency into the account's.
+
+        Raises:
+            BadInput: the lake has none that lead there; the text says which to fetch.
+        """
+        platform, timeframe = self.platform, self.deployment.timeframe
+        stored = platform.conversion_candles(replace(self.settings, costs=self.deployment.costs))
+        pairs = {symbol: platform.pair(symbol) for symbol in stored}  # another timeframe has another source
+        newer = {s: platform.newest_bars(pair) for s, pair in pairs.items() if pair.timeframe == timeframe}
+        return stored | newer
 
     @cached_property
     def forecaster(self) -> EnsembleSource:

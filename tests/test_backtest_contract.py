@@ -28,7 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forexgpt_core.backtest import engine, kernc
-from forexgpt_core.backtest.fills import Bar, entry_price, exit_price, protective_exit, trade_profit
+from forexgpt_core.backtest.fills import entry_price, exit_price, protective_exit, quoted_bar, trade_profit
+from forexgpt_core.backtest.quotes import lay_out_quotes
 from forexgpt_core.backtest.result import BacktestResult
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
@@ -147,7 +148,8 @@ def reference(
 
     One position at a time, of any size that its margin allows.
     """
-    rows = [Bar(**row) for row in bars.drop("volume").to_dicts()]
+    quotes = lay_out_quotes(bars, costs, symbol="EURUSD")
+    rows = [quoted_bar(quotes, n) for n in range(bars.height)]
     opens = bars["ts_utc"].to_numpy().astype("datetime64[us]")
     told = {int(bar): n for n, bar in enumerate(np.searchsorted(opens, laws.origin_utc))}
     cash, trades = 100_000.0, []
@@ -172,27 +174,27 @@ def reference(
             assert asked.side is not None
             assert asked.stop_price is not None
             assert asked.take_profit_price is not None
-            price = entry_price(bar.open, asked.side, costs, "EURUSD")
+            price = entry_price(bar.bid_open, asked.side, costs, "EURUSD")
             held, order = (asked.side, lots, price, asked.stop_price, asked.take_profit_price, n), None
             trail = asked.trail_distance
         if held is not None and leaving:
-            leave(exit_price(bar.open, held[0], costs, "EURUSD"), leaving)
+            leave(exit_price(bar.bid_open, held[0], costs, "EURUSD"), leaving)
         leaving = ""
-        if held is not None and (hit := protective_exit(held[0], held[3], held[4], bar, costs, "EURUSD")):
+        if held is not None and (hit := protective_exit(held[0], held[3], held[4], bar)):
             leave(*hit)
         if n == last:
             if held is not None:
-                leave(exit_price(bar.close, held[0], costs, "EURUSD"), "end")
+                leave(exit_price(bar.bid_close, held[0], costs, "EURUSD"), "end")
             break
         if held is not None and trail is not None:
-            held = (*held[:3], trailed(held[3], held[0].sign, bar.close, trail), *held[4:])
+            held = (*held[:3], trailed(held[3], held[0].sign, bar.bid_close, trail), *held[4:])
         if n not in told:
             continue
         view = MarketView(
-            close=bar.close,
+            close=bar.bid_close,
             quantiles=laws.quantiles[told[n], 0],
             scale=float(laws.scale[told[n], 0]),
-            cost_return=costs.round_trip_return("EURUSD", bar.close),
+            cost_return=costs.round_trip_return("EURUSD", bar.bid_close),
         )
         decision = decide(view, held and HeldPosition(side=held[0], bars_held=n - held[5] + 1), config)
         if decision.action == "exit":

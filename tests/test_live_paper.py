@@ -15,7 +15,7 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens, from_utc
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.events import CalendarEntry, EconomicEvent, event_table
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
-from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Side, TradingState
+from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Protection, Side, TradingState, exact_price
 from forexgpt_core.errors import BadInput
 from forexgpt_core.live.guard import EventWatch, LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
 from forexgpt_core.live.journal import ALLOWED, after_fill
@@ -50,7 +50,11 @@ class MemoryLedger:
 
 def bars_of(*rows: tuple[float, float, float, float]) -> pl.DataFrame:
     times = pl.Series("ts_utc", [START + timedelta(hours=n) for n in range(len(rows))], dtype=pl.Datetime("us", "UTC"))
-    return pl.DataFrame(rows, schema=["open", "high", "low", "close"], orient="row").insert_column(0, times)
+    return (
+        pl.DataFrame(rows, schema=["open", "high", "low", "close"], orient="row")
+        .insert_column(0, times)
+        .with_columns(volume=1.0)
+    )
 
 
 def order(action: str = "enter", side: Side = Side.BUY, lots: str = "0.10", **levels: Decimal | None) -> OrderIntent:
@@ -88,7 +92,7 @@ def test_submitting_twice_trades_once() -> None:
     assert venue.submit(order()) == venue.submit(order())
     view = venue.advance(bars.head(2), after_fill_id=None, ask_about=["id-enter-buy-0.10"])
     assert venue.submit(order()).state is OrderState.FILLED
-    assert [f.price for f in view.fills] == [Decimal(f"{entry_price(1.21, Side.BUY, COSTS, 'EURUSD'):.10f}")]
+    assert [f.price for f in view.fills] == [exact_price(entry_price(1.21, Side.BUY, COSTS, "EURUSD"))]
     assert view.orders["id-enter-buy-0.10"].state is OrderState.FILLED
     assert len(venue.advance(bars, after_fill_id=view.fills[0].fill_id).fills) == 0
     assert len(ledger.deals) == 1
@@ -177,125 +181,6 @@ def test_bars_in_one_go_or_one_by_one_give_the_same_deals() -> None:
     assert deals[0] == deals[1] == deals[2]
 
 
-# ---- agreement with the backtest
-
-
-def wave(n: int, seed: int) -> tuple[pl.DataFrame, ForecastBatch]:
-    rng = np.random.default_rng(seed)
-    ts = expected_opens(np.datetime64("2018-01-02"), np.datetime64("2018-03-02"), Timeframe.H1)[:n]
-    close = 1.2 * np.exp(np.cumsum(rng.normal(0, 0.0008, n)))
-    open_ = np.concatenate([[1.2], close[:-1]]) * np.exp(rng.normal(0, 0.0001, n))
-    wick = np.abs(rng.normal(0, 0.0004, (2, n)))
-    bars = pl.DataFrame(
-        {
-            "ts_utc": pl.Series(ts).dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
-            "open": open_,
-            "high": np.maximum(open_, close) + wick[0],
-            "low": np.minimum(open_, close) - wick[1],
-            "close": close,
-            "volume": np.ones(n),
-        }
-    )
-    lean = np.repeat(rng.normal(0, 0.6, n // 5 + 1), 5)[:n]
-    scale = np.full((n, 1), 0.002)
-    batch = ForecastBatch(
-        symbol="EURUSD",
-        timeframe="H1",
-        family="wave",
-        origin_utc=ts.astype("datetime64[us]"),
-        horizons_bars=(4,),
-        quantiles=scale[..., None] * (lean[:, None, None] + SCORES),
-        scale=scale,
-    )
-    return bars, batch
-
-
-def releases(bars: pl.DataFrame) -> pl.DataFrame:
-    """Return a high-impact release every 17 hours, announced a week ahead, that ends before the bars do."""
-    times = bars["ts_utc"][5::17].to_list()[:-1]
-    return event_table(
-        EconomicEvent(
-            entry=CalendarEntry(scheduled_utc=t, currency="USD", impact="high", title=f"release {n}"),
-            revision=1,
-            announced_utc=t - timedelta(days=7),
-            released_utc=None,
-            source="test",
-        )
-        for n, t in enumerate(times)
-    )
-
-
-@pytest.mark.parametrize(("seed", "guard"), [(1, EventGuard()), (2, EventGuard()), (2, GUARD)])
-def test_paper_trading_is_the_backtest(tmp_path: Path, seed: int, guard: EventGuard) -> None:
-    """One decision path: the same bars and forecasts give the same trades, prices, lots and equity."""
-    from forexgpt_core.adapters.database.deployments import DeploymentRepository
-    from forexgpt_core.adapters.database.engine import open_database
-    from forexgpt_core.adapters.database.journal import DatabaseJournal
-    from forexgpt_core.adapters.database.paper import DatabaseLedger
-    from forexgpt_core.adapters.database.schema import upgrade
-    from forexgpt_core.backtest.engine import run_backtest
-    from forexgpt_core.deployment.records import DeploymentRequest
-    from forexgpt_core.live.history import HistoryFeed
-    from forexgpt_core.live.step import replay
-
-    config = StrategyConfig(
-        horizon_bars=4, entry_probability=0.6, stop_scales=0.8, take_profit_scales=1.2, holding_limit_bars=6
-    )
-    bars, batch = wave(110, seed)
-    watch = EventWatch(guard=guard, events=releases(bars), currencies=("EUR", "USD"))
-    url = f"sqlite:///{tmp_path / 'db.sqlite'}"
-    upgrade(url)
-    database = open_database(url)
-    request = DeploymentRequest(
-        symbol="EURUSD",
-        timeframe="H1",
-        bundle_hash="b",
-        config=config,
-        costs=COSTS,
-        approved_by="ann",
-        reason="test",
-        allow_no_skill=True,
-        skill=None,
-    )
-
-    class Known:
-        def forecast(self, seen: pl.DataFrame) -> ForecastBatch:
-            return batch.take(np.array([seen.height - 1]))
-
-    ledger = DatabaseLedger(database)
-    reports = replay(
-        DeploymentRepository(database).deploy(request),
-        [from_utc(t) + timedelta(hours=1) for t in batch.origin_utc],
-        feed=HistoryFeed(bars=bars),
-        forecaster=Known(),
-        journal=DatabaseJournal(database),
-        broker=PaperBroker(ledger, symbol="EURUSD", costs=COSTS, cash=20_000.0),
-        watch=watch,
-    )
-    closes = batch.origin_utc + np.timedelta64(1, "h")
-    no_entry = watch.held_back(closes).any
-    result = run_backtest(bars, batch, config, COSTS, symbol="EURUSD", cash=20_000.0, no_entry=no_entry)
-    held_back = [report for report in reports if report.vetoes]
-    assert {veto for report in held_back for veto in report.vetoes} == (
-        {"EVENT", "EVENTS_UNKNOWN"} if guard.on else set()
-    )
-    assert all(report.decision == "enter" and not report.orders for report in held_back)
-    assert result.stats["entries_held_back"] == len(held_back) - (bool(reports[-1].vetoes) and guard.on)
-    trades = result.trades.filter(pl.col("exit_reason") != "end")
-    fills = [fill for report in reports for fill in report.fills]
-    entries, exits = fills[0 : 2 * trades.height : 2], fills[1 : 2 * trades.height : 2]
-    assert trades.height > 8
-    assert [f.filled_utc for f in entries] == trades["entry_utc"].to_list()
-    assert [f.filled_utc for f in exits] == trades["exit_utc"].to_list()
-    assert [f.side.value for f in entries] == trades["side"].to_list()
-    assert [float(f.lots) for f in entries] == trades["lots"].to_list()
-    assert [float(f.price) for f in entries] == pytest.approx(trades["entry_price"].to_list(), abs=1e-9)
-    assert [float(f.price) for f in exits] == pytest.approx(trades["exit_price"].to_list(), abs=1e-9)
-    equity = [float(report.equity) for report in reports]
-    assert equity[:-1] == pytest.approx(result.equity["equity"].to_list()[:-1], abs=0.02)
-    database.close()
-
-
 # ---- the guard
 
 
@@ -313,7 +198,7 @@ def situation(**changes: object) -> Situation:
     return replace(calm, **changes)
 
 
-LEVELS = (Decimal("1.19"), Decimal("1.22"))
+LEVELS = Protection(Decimal("1.19"), Decimal("1.22"))
 
 
 def test_a_calm_situation_lets_a_sound_entry_pass() -> None:
@@ -336,14 +221,14 @@ def test_a_calm_situation_lets_a_sound_entry_pass() -> None:
         ("0", LEVELS, {}, Veto.NO_LOTS),
         ("NaN", LEVELS, {}, Veto.NO_LOTS),
         ("10.01", LEVELS, {}, Veto.MAX_LOTS),
-        ("0.1", (None, Decimal(1)), {}, Veto.BAD_LEVELS),
-        ("0.1", (Decimal("NaN"), Decimal(1)), {}, Veto.BAD_LEVELS),
-        ("0.1", (Decimal("-1"), Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", Protection(None, Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", Protection(Decimal("NaN"), Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", Protection(Decimal("-1"), Decimal(1)), {}, Veto.BAD_LEVELS),
+        ("0.1", LEVELS._replace(trail_distance=0.0), {}, Veto.BAD_LEVELS),
+        ("0.1", LEVELS._replace(trail_distance=float("nan")), {}, Veto.BAD_LEVELS),
     ],
 )
-def test_each_limit_has_its_code(
-    lots: str, levels: tuple[Decimal | None, Decimal | None], changes: dict[str, object], veto: Veto
-) -> None:
+def test_each_limit_has_its_code(lots: str, levels: Protection, changes: dict[str, object], veto: Veto) -> None:
     assert entry_vetoes(Decimal(lots), levels, situation(**changes), LiveLimits()) == (veto,)
 
 
@@ -383,12 +268,12 @@ def test_fills_add_up_to_a_position() -> None:
     held = after_fill(None, fill_of(Side.BUY, "0.1", 1.2), LEVELS)
     held = after_fill(held, fill_of(Side.BUY, "0.3", 1.24), LEVELS)
     assert held is not None
-    assert (held.lots, held.entry_price, held.stop_price) == (Decimal("0.4"), Decimal("1.23"), LEVELS[0])
-    part = after_fill(held, fill_of(Side.SELL, "0.1", 1.3), (None, None))
+    assert (held.lots, held.entry_price, held.stop_price) == (Decimal("0.4"), Decimal("1.23"), LEVELS.stop_price)
+    part = after_fill(held, fill_of(Side.SELL, "0.1", 1.3), Protection())
     assert part is not None
     assert (part.lots, part.entry_price) == (Decimal("0.3"), Decimal("1.23"))
-    assert after_fill(part, fill_of(Side.SELL, "0.3", 1.3), (None, None)) is None
-    turned = after_fill(part, fill_of(Side.SELL, "0.5", 1.3), (None, None))
+    assert after_fill(part, fill_of(Side.SELL, "0.3", 1.3), Protection()) is None
+    turned = after_fill(part, fill_of(Side.SELL, "0.5", 1.3), Protection())
     assert turned is not None
     assert (turned.side, turned.lots, turned.entry_price) == (Side.SELL, Decimal("0.2"), Decimal("1.3"))
 

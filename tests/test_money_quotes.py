@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forexgpt_core.backtest.fills import Bar, ask_side, entry_price, exit_price
+from forexgpt_core.backtest.fills import entry_price, exit_price, opening_price, quoted_bar
 from forexgpt_core.backtest.quotes import Quotes, lay_out_quotes, new_york_hour, nights_held
 from forexgpt_core.domain.clock import NEW_YORK, Timeframe, expected_opens, from_utc, week_opens
 from forexgpt_core.domain.costs import Costs
@@ -137,18 +137,19 @@ def test_a_constant_spread_is_one_addition_and_costs_are_those_of_the_first_rele
 
 @pytest.mark.parametrize("side", list(Side))
 @pytest.mark.parametrize("source", ["constant", "session", "candles"])
-def test_paper_and_backtest_fill_at_the_same_prices(side: Side, source: str) -> None:
+def test_an_order_fills_at_the_price_that_its_spread_and_the_bar_before_say(side: Side, source: str) -> None:
     candles = bars(WEEK)
-    costs = replace(RICH, slippage_range_share=0.0, spread_source=source, spread_by_hour_pips=HOURS)
+    costs = replace(RICH, spread_source=source, spread_by_hour_pips=HOURS)
     quotes = lay_out_quotes(candles, costs, symbol="EURUSD")
-    for n, row in enumerate(candles.drop("volume").iter_rows(named=True)):
-        ask = ask_side(Bar(**row), costs, "EURUSD")
-        assert ask == tuple(getattr(quotes, name)[n] for name in ASKS)
-        bought = (quotes.ask_open[n] + quotes.slippage[n], quotes.bid_open[n] - quotes.slippage[n])
-        expected = bought if side is Side.BUY else bought[::-1]
-        entry = entry_price(row["open"], side, costs, "EURUSD", ask=ask[0])
-        exit_ = exit_price(row["open"], side, costs, "EURUSD", ask=ask[0])
+    moved = 0.0
+    for n, row in enumerate(candles.iter_rows(named=True)):
+        bar = quoted_bar(quotes, n)
+        told = {"ask": bar.ask_open, "range_pips": moved / 0.0001}
+        entry = entry_price(row["open"], side, costs, "EURUSD", **told)
+        exit_ = exit_price(row["open"], side, costs, "EURUSD", **told)
+        expected = (opening_price(side, bar), opening_price(side.opposite, bar))
         assert (entry, exit_) == pytest.approx(expected, abs=1e-14)
+        moved = row["high"] - row["low"]
 
 
 def test_a_bar_without_an_ask_has_the_usual_spread_and_one_below_the_bid_is_raised() -> None:

@@ -43,12 +43,18 @@ def judge_promotion(
         allow_no_skill: a person takes the responsibility for a strategy whose forecasts beat nothing.
 
     Raises:
-        PromotionRefused: the hash is not on the newest front, nobody signs, or no skill has been shown.
+        PromotionRefused: the hash is not on the newest front, it trades what the live loop cannot hold, nobody signs,
+            or no skill has been shown.
     """
     wanted = (approve or "").strip()
     if not wanted:
         return None
     config = _on_front(wanted, candidates)
+    if config.max_entries > 1:
+        raise PromotionRefused(
+            f"configuration {config.hash12} opens up to {config.max_entries} entries at once, and the live loop holds"
+            " one position of a pair: approve one with max_entries 1, or search with max_entries at 1"
+        )
     if not approved_by.strip() or not reason.strip():
         raise PromotionRefused("a deployment records who approves it and why: give both approved_by and reason")
     skill = skills.get(config.horizon_bars)

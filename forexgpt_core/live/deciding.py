@@ -2,15 +2,16 @@
 
 from decimal import Decimal
 
+from forexgpt_core.domain import money
 from forexgpt_core.domain.clock import Timeframe, to_utc
 from forexgpt_core.domain.forecasts import ForecastBatch, interval_width
 from forexgpt_core.domain.instruments import instrument
-from forexgpt_core.domain.orders import OrderIntent, Position
+from forexgpt_core.domain.orders import OrderIntent, Position, Protection, exact_price
 from forexgpt_core.live.feeds import ForecastSource
 from forexgpt_core.live.guard import Situation, Veto, entry_vetoes, exit_vetoes
 from forexgpt_core.live.journal import DecisionRecord, ForecastRecord
 from forexgpt_core.live.settling import Settled
-from forexgpt_core.live.tick import Tick, exact, input_hash, intended_price, new_intent
+from forexgpt_core.live.tick import Tick, input_hash, intended_price, new_intent
 from forexgpt_core.strategy.decide import Decision, HeldPosition, MarketView, decide
 from forexgpt_core.strategy.sizing import Outlook, lots_for
 
@@ -43,8 +44,6 @@ def decide_now(tick: Tick, position: Position | None, batch: ForecastBatch | Non
             action="exit" if timed_out else "hold",
             side=held.side if held is not None and timed_out else None,
             probability=0.0,
-            stop_price=None,
-            take_profit_price=None,
             reason=f"holding limit; {failure}" if timed_out else f"no new entries: {failure}",
         )
     column = batch.horizons_bars.index(config.horizon_bars)
@@ -52,7 +51,7 @@ def decide_now(tick: Tick, position: Position | None, batch: ForecastBatch | Non
         close=tick.close,
         quantiles=batch.quantiles[0, column],
         scale=float(batch.scale[0, column]),
-        cost_return=tick.deployment.costs.round_trip_return(tick.deployment.symbol, tick.close),
+        cost_return=float(tick.quotes.cost_return[-1]),
     )
     return decide(view, held, config)
 
@@ -76,15 +75,19 @@ def guarded(
     )
     position = settled.account.position
     if decision.action == "enter" and decision.side is not None:
-        levels = (_level(tick, decision.stop_price), _level(tick, decision.take_profit_price))
-        lots = _lots(tick, settled.account.equity, decision, batch)
-        vetoes = entry_vetoes(lots, levels, situation, tick.limits)
-        return vetoes, None if vetoes else new_intent(tick, "enter", decision.side, lots, levels, decision.reason)
+        protection = Protection(
+            _level(decision.stop_price), _level(decision.take_profit_price), decision.trail_distance
+        )
+        lots = _lots(tick, settled, decision, batch)
+        vetoes = entry_vetoes(lots, protection, situation, tick.limits)
+        if vetoes:
+            return vetoes, None
+        return (), new_intent(tick, "enter", decision.side, lots, decision.reason, protection)
     if decision.action == "exit":
         vetoes = exit_vetoes(situation)
         if vetoes or position is None:
             return vetoes, None
-        return (), new_intent(tick, "exit", position.side.opposite, position.lots, (None, None), decision.reason)
+        return (), new_intent(tick, "exit", position.side.opposite, position.lots, decision.reason)
     return (), None
 
 
@@ -125,21 +128,24 @@ def commit(
     return tick.journal.commit_decision(record, forecast=forecast, intent=intent, intended_price=price)
 
 
-def _level(tick: Tick, price: float | None) -> Decimal | None:
-    return None if price is None else exact(price)
+def _level(price: float | None) -> Decimal | None:
+    return None if price is None else exact_price(price)
 
 
-def _lots(tick: Tick, equity: Decimal, decision: Decision, batch: ForecastBatch | None) -> Decimal:
+def _lots(tick: Tick, settled: Settled, decision: Decision, batch: ForecastBatch | None) -> Decimal:
     """Return the lots of the entry; only a forecast decides one."""
     assert batch is not None
     assert decision.side is not None
-    deployment = tick.deployment
+    deployment, quotes = tick.deployment, tick.quotes
     column = batch.horizons_bars.index(deployment.config.horizon_bars)
     law = batch.quantiles[0, column]
     outlook = Outlook(
-        equity=float(equity),
-        one_lot=tick.close * float(instrument(deployment.symbol).lot_units),
-        cost_return=deployment.costs.round_trip_return(deployment.symbol, tick.close),
+        equity=float(settled.account.equity),
+        used_margin=float(settled.account.used_margin),
+        one_lot=money.notional_in_account(
+            quotes.lot_units, tick.close, float(quotes.rate_close[-1]), quotes.base_is_account
+        ),
+        cost_return=float(quotes.cost_return[-1]),
         side=decision.side.sign,
         probability=decision.probability,
         scale=float(batch.scale[0, column]),
@@ -150,8 +156,8 @@ def _lots(tick: Tick, equity: Decimal, decision: Decision, batch: ForecastBatch 
 
 
 def _spread_pips(tick: Tick) -> float:
-    """Return the spread at the newest close, from the candles where they carry an ask."""
+    """Return the spread at the newest close: the candle's own where it carries an ask, whatever the costs reckon."""
+    ask = float(tick.quotes.ask_close[-1])
     if "ask_close" in tick.bars.columns and tick.bars["ask_close"][-1] is not None:
         ask = float(tick.bars["ask_close"][-1])
-        return (ask - tick.close) / instrument(tick.deployment.symbol).pip
-    return tick.deployment.costs.spread_pips
+    return (ask - tick.close) / instrument(tick.deployment.symbol).pip

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from forexgpt_core.domain.clock import Times, to_utc
-from forexgpt_core.domain.orders import Position, TradingState
+from forexgpt_core.domain.orders import Position, Protection, TradingState
 from forexgpt_core.errors import BadInput
 from forexgpt_core.strategy.event_guard import EventGuard, HeldBack, held_back
 
@@ -109,10 +109,10 @@ class EventWatch:
         return tuple(veto for veto, holds in checks.items() if holds)
 
 
-def entry_vetoes(
-    lots: Decimal, levels: tuple[Decimal | None, Decimal | None], situation: Situation, limits: LiveLimits
-) -> tuple[Veto, ...]:
-    """Return every reason not to open a position of `lots` with these protective levels."""
+def entry_vetoes(lots: Decimal, protection: Protection, situation: Situation, limits: LiveLimits) -> tuple[Veto, ...]:
+    """Return every reason not to open a position of `lots`, guarded like this."""
+    levels, trail = (protection.stop_price, protection.take_profit_price), protection.trail_distance
+    sound = all(level is not None and level.is_finite() and level > 0 for level in levels)
     checks = {
         Veto.HALTED: situation.trading_state is TradingState.HALTED,
         Veto.REDUCING: situation.trading_state is TradingState.REDUCING,
@@ -122,7 +122,7 @@ def entry_vetoes(
         Veto.MAX_POSITIONS: situation.position is not None,
         Veto.NO_LOTS: not (lots.is_finite() and lots > 0),
         Veto.MAX_LOTS: lots.is_finite() and lots > limits.max_lots,
-        Veto.BAD_LEVELS: not all(level is not None and level.is_finite() and level > 0 for level in levels),
+        Veto.BAD_LEVELS: not sound or not (trail is None or 0 < trail < math.inf),
         Veto.SPREAD: not situation.spread_pips <= limits.max_spread_pips,
         Veto.MAX_ORDERS_PER_DAY: situation.orders_today >= limits.max_orders_per_day,
         Veto.EVENT: situation.event,

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from forexgpt_core.domain.forecasts import ForecastBatch
-from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Position, TradingState
+from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Position, Protection, TradingState
 
 _VERSIONED = re.compile(r"(?P<name>.+) v(?P<version>\d+)")  # "adaptive v12"
 _S = OrderState
@@ -29,11 +29,11 @@ ALLOWED: dict[OrderState, frozenset[OrderState]] = {
 OPEN_STATES = tuple(state for state, following in ALLOWED.items() if following)
 
 
-def after_fill(held: Position | None, fill: Fill, levels: tuple[Decimal | None, Decimal | None]) -> Position | None:
+def after_fill(held: Position | None, fill: Fill, protection: Protection) -> Position | None:
     """Return the position after a fill: opened, enlarged at the mean price, reduced, closed or turned around.
 
     Args:
-        levels: stop and take-profit that the fill's order carried, for a position it opens.
+        protection: what the fill's order carried, for a position it opens.
     """
     if held is not None and held.side is not fill.side:
         rest = held.lots - fill.lots
@@ -52,8 +52,7 @@ def after_fill(held: Position | None, fill: Fill, levels: tuple[Decimal | None, 
         lots=fill.lots,
         entry_price=fill.price,
         opened_utc=fill.filled_utc,
-        stop_price=levels[0],
-        take_profit_price=levels[1],
+        **protection._asdict(),
     )
 
 
@@ -184,6 +183,10 @@ class Journal(Protocol):
 
     def book_fills(self, account: str, fills: Sequence[Fill]) -> Position | None:
         """Book each fill once, move its intent to FILLED, and return the open position after them."""
+        ...
+
+    def move_stop(self, account: str, stop_price: Decimal) -> None:
+        """Note where the venue's trailing stop stands now; nothing where no position is open."""
         ...
 
     def halt(self, symbol: str, reason: str) -> None:

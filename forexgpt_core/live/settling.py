@@ -1,9 +1,9 @@
 """What a tick does first: book the venue's fills, and settle every order an earlier tick left open."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from forexgpt_core.domain.orders import OrderIntent, OrderState, TradingState
+from forexgpt_core.domain.orders import OrderIntent, OrderState, Position, TradingState
 from forexgpt_core.live.broker import AccountView, Submission
 from forexgpt_core.live.journal import JournalView
 from forexgpt_core.live.tick import Tick
@@ -29,9 +29,9 @@ def settle(tick: Tick) -> Settled:
         bar_close_utc=tick.bar_close_utc,
     )
     ids = [pending.intent.client_order_id for pending in view.open_intents]
-    account = tick.broker.advance(tick.bars, after_fill_id=view.last_fill_id, ask_about=ids)
+    account = tick.broker.advance(tick.bars, after_fill_id=view.last_fill_id, ask_about=ids, rates=tick.rates)
     booked = tick.journal.book_fills(tick.broker.account, account.fills) if account.fills else view.position
-    matched = booked == account.position
+    matched = _follow(tick, booked, account.position)
     if not matched and view.trading_state is not TradingState.HALTED:
         tick.journal.halt(tick.deployment.symbol, "the journal's position is not the venue's")
     unsent, pending = [], False
@@ -42,6 +42,17 @@ def settle(tick: Tick) -> Settled:
     allowed = [i for i in unsent if matched and _may_still_go(i, view.trading_state)]
     sent = send(tick, allowed)
     return Settled(view=view, account=account, matched=matched, pending=pending or bool(unsent), sent=tuple(sent))
+
+
+def _follow(tick: Tick, booked: Position | None, held: Position | None) -> bool:
+    """Return whether journal and venue agree on the position; a stop that trails is moved by the venue alone."""
+    if booked is None or held is None or booked.trail_distance is None:
+        return booked == held
+    if booked != held and held.stop_price is not None:
+        booked = replace(booked, stop_price=held.stop_price)
+        if booked == held:
+            tick.journal.move_stop(tick.broker.account, held.stop_price)
+    return booked == held
 
 
 def _settle_one(tick: Tick, intent: OrderIntent, state: OrderState, known: Mapping[str, Submission]) -> str:

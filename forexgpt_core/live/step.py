@@ -49,7 +49,8 @@ def step(
 
     Raises:
         StoreError: the journal cannot be read or written; nothing was sent that is not in it.
-        BadInput: the feed handed over a bar that is not complete.
+        BadInput: the feed handed over a bar that is not complete or not lawful, or has no candles that turn money into
+            the account's currency; nothing was sent.
     """
     started = time.perf_counter()
     held = lease or journal.acquire_lease(broker.account, uuid.uuid4().hex, LEASE_SECONDS)
@@ -58,7 +59,8 @@ def step(
     else:
         try:
             bars = feed.closed_bars(deployment.symbol, Timeframe(deployment.timeframe), now_utc)
-            report = _tick(deployment, now_utc, bars, forecaster, journal, broker, limits or LiveLimits(), held, watch)
+            limits = limits or LiveLimits()
+            report = _tick(deployment, now_utc, bars, feed, forecaster, journal, broker, limits, held, watch)
         finally:
             if lease is None:
                 journal.release_lease(held)
@@ -108,13 +110,13 @@ def flatten(
         bars = feed.closed_bars(deployment.symbol, Timeframe(deployment.timeframe), now_utc)
         if bars.is_empty():
             return nothing(deployment, "no closed bar")
-        tick = new_tick(deployment, now_utc, bars, journal, broker, LiveLimits(), lease)
+        tick = new_tick(deployment, now_utc, bars, feed, journal, broker, LiveLimits(), lease)
         settled = settle(tick)
         held, facts = settled.account.position, facts_of(settled)
         if held is None or settled.pending:
             why = "nothing to close" if held is None else "an order is pending"
             return tick.report(reason=why, **facts)
-        intent = new_intent(tick, "flatten", held.side.opposite, held.lots, (None, None), reason)
+        intent = new_intent(tick, "flatten", held.side.opposite, held.lots, reason)
         price = intended_price(tick, held.side, "exit")
         if journal.commit_intent(intent, account=broker.account, intended_price=price):
             facts["orders"] = (*settled.sent, *send(tick, [intent]))
@@ -127,6 +129,7 @@ def _tick(
     deployment: Deployment,
     now_utc: datetime,
     bars: pl.DataFrame,
+    feed: BarFeed,
     forecaster: ForecastSource,
     journal: Journal,
     broker: Broker,
@@ -136,7 +139,7 @@ def _tick(
 ) -> TickReport:
     if bars.is_empty():
         return nothing(deployment, "no closed bar")
-    tick = new_tick(deployment, now_utc, bars, journal, broker, limits, lease, watch)
+    tick = new_tick(deployment, now_utc, bars, feed, journal, broker, limits, lease, watch)
     settled = settle(tick)
     facts = facts_of(settled)
     if settled.view.decided:

@@ -1,7 +1,8 @@
 """The facts and ports of one tick, and what it reports."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -9,13 +10,25 @@ import numpy as np
 import polars as pl
 
 from forexgpt_core.backtest.fills import entry_price, exit_price
+from forexgpt_core.backtest.quotes import Quotes
 from forexgpt_core.deployment.records import Deployment
 from forexgpt_core.domain.clock import Timeframe
-from forexgpt_core.domain.orders import Fill, OrderIntent, Position, Side, client_order_id
+from forexgpt_core.domain.instruments import instrument
+from forexgpt_core.domain.orders import (
+    Fill,
+    OrderIntent,
+    Position,
+    Protection,
+    Side,
+    client_order_id,
+    exact_price,
+)
 from forexgpt_core.errors import BadInput
 from forexgpt_core.live.broker import Broker
+from forexgpt_core.live.feeds import BarFeed
 from forexgpt_core.live.guard import EventWatch, LiveLimits
 from forexgpt_core.live.journal import Journal, Lease
+from forexgpt_core.live.quoting import needs_rates, quotes_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +67,24 @@ class TickReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """The ports and facts of one tick."""
+    """The ports and facts of one tick.
+
+    Attributes:
+        quotes: of the newest bars, the last of all among them.
+        rates: closed candles, by symbol, of the pairs that convert into the account's currency.
+    """
 
     deployment: Deployment
     now_utc: datetime
     bars: pl.DataFrame
+    quotes: Quotes
     bar_close_utc: datetime
     journal: Journal
     broker: Broker
     limits: LiveLimits
     lease: Lease
     watch: EventWatch | None = None
+    rates: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def expires_utc(self) -> datetime:
@@ -93,6 +113,7 @@ def new_tick(
     deployment: Deployment,
     now_utc: datetime,
     bars: pl.DataFrame,
+    feed: BarFeed,
     journal: Journal,
     broker: Broker,
     limits: LiveLimits,
@@ -102,26 +123,32 @@ def new_tick(
     """Return a tick at the newest of `bars`.
 
     Raises:
-        BadInput: that bar is not complete at `now_utc`.
+        BadInput: that bar is not complete at `now_utc`, the newest bars are unlawful, or there are no candles that turn
+            money into the account's currency.
     """
     close_utc = bars["ts_utc"][-1] + timedelta(seconds=Timeframe(deployment.timeframe).seconds)
     if close_utc > now_utc:
         raise BadInput(f"the feed of {deployment.symbol} gave a bar that closes at {close_utc}, after {now_utc}")
+    costs, symbol = deployment.costs, deployment.symbol
+    wanted = needs_rates(symbol, costs)
+    rates = feed.conversion_candles(Timeframe(deployment.timeframe), now_utc) if wanted else {}
     return Tick(
         deployment=deployment,
         now_utc=now_utc,
         bars=bars,
+        quotes=quotes_from(bars, bars.height - 1, costs, symbol=symbol, rates=rates)[0],
         bar_close_utc=close_utc,
         journal=journal,
         broker=broker,
         limits=limits,
         lease=lease,
         watch=watch,
+        rates=rates,
     )
 
 
 def new_intent(
-    tick: Tick, action: str, side: Side, lots: Decimal, levels: tuple[Decimal | None, Decimal | None], reason: str
+    tick: Tick, action: str, side: Side, lots: Decimal, reason: str, protection: Protection | None = None
 ) -> OrderIntent:
     """Return an order of this tick, with the id that every repeat of the tick would give it."""
     deployment = tick.deployment
@@ -133,17 +160,18 @@ def new_intent(
         action=action,
         side=side,
         lots=lots,
-        stop_price=levels[0],
-        take_profit_price=levels[1],
         expires_utc=tick.expires_utc,
         reason=reason,
+        **(protection or Protection())._asdict(),
     )
 
 
 def intended_price(tick: Tick, side_of_position: Side, action: str) -> Decimal:
     """Return the price the decision reckoned with: the close, costs included."""
-    price = entry_price if action == "enter" else exit_price
-    return exact(price(tick.close, side_of_position, tick.deployment.costs, tick.deployment.symbol))
+    price, symbol = entry_price if action == "enter" else exit_price, tick.deployment.symbol
+    moved = float(tick.quotes.bid_high[-1] - tick.quotes.bid_low[-1]) / instrument(symbol).pip
+    ask = float(tick.quotes.ask_close[-1])
+    return exact_price(price(tick.close, side_of_position, tick.deployment.costs, symbol, ask=ask, range_pips=moved))
 
 
 def input_hash(bars: pl.DataFrame, newest: int = 512) -> str:
@@ -153,11 +181,6 @@ def input_hash(bars: pl.DataFrame, newest: int = 512) -> str:
     for name in ("open", "high", "low", "close"):
         digest.update(np.ascontiguousarray(tail[name].to_numpy()).tobytes())
     return digest.hexdigest()
-
-
-def exact(value: float) -> Decimal:
-    """Return a simulated price as the journal stores it, to ten decimals."""
-    return Decimal(f"{value:.10f}")
 
 
 def nothing(deployment: Deployment, reason: str) -> TickReport:

@@ -1,13 +1,14 @@
 """Column types and names that mean the same on SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from forexgpt_core.domain.orders import PRICE_DECIMALS
 from forexgpt_core.errors import BadInput
 
 metadata = sa.MetaData(
@@ -21,7 +22,8 @@ metadata = sa.MetaData(
 )
 
 BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows itself for INTEGER alone
-_SMALLEST = Decimal("1e-10")
+_SMALLEST = Decimal(1).scaleb(-PRICE_DECIMALS)
+_WIDE = Context(prec=60)  # the usual 28 digits are not enough for a large number with sixteen decimals
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -47,27 +49,27 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A Decimal with up to ten decimals: NUMERIC on PostgreSQL, text on SQLite, which has no decimal type."""
+    """A Decimal with up to sixteen decimals: NUMERIC on PostgreSQL, text on SQLite, which has no decimal type."""
 
-    impl = sa.Numeric(24, 10)
+    impl = sa.Numeric(32, PRICE_DECIMALS)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Return the column type of the database at hand."""
-        return dialect.type_descriptor(sa.String(40) if dialect.name == "sqlite" else sa.Numeric(24, 10))
+        return dialect.type_descriptor(sa.String(40) if dialect.name == "sqlite" else self.impl)
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Return the stored form; more than ten decimals are rounded here, on both databases alike."""
+        """Return the stored form; more than sixteen decimals are rounded here, on both databases alike."""
         if value is None:
             return None
-        rounded = value.quantize(_SMALLEST)
+        rounded = value.quantize(_SMALLEST, context=_WIDE)
         return format(rounded, "f") if dialect.name == "sqlite" else rounded
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:
         """Return the stored number without trailing zeros."""
         if value is None:
             return None
-        number = Decimal(value).normalize()
+        number = Decimal(value).normalize(_WIDE)
         return number if number.as_tuple().exponent <= 0 else number.quantize(Decimal(1))  # type: ignore[operator]  # finite
 
 

@@ -22,7 +22,7 @@ from forexgpt_core.adapters.database.live_tables import (
     position_table,
     trading_state_table,
 )
-from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Position, Side, TradingState
+from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Position, Protection, Side, TradingState
 from forexgpt_core.live.journal import (
     ALLOWED,
     OPEN_STATES,
@@ -207,10 +207,16 @@ class DatabaseJournal:
                 row["side"] = fill.side.value
                 if not self._database.insert_new(connection, fill_table, [row]):
                     continue
-                held = after_fill(held, fill, self._levels(connection, fill.client_order_id))
+                held = after_fill(held, fill, self._protection(connection, fill.client_order_id))
                 self._settle_filled(connection, fill)
             _store_position(connection, account, held)
             return held
+
+    def move_stop(self, account: str, stop_price: Decimal) -> None:
+        """Note where the venue's trailing stop stands now; nothing where no position is open."""
+        t = position_table
+        with self._database.write() as connection:
+            connection.execute(sa.update(t).where(t.c.account == account).values(stop_price=stop_price))
 
     def halt(self, symbol: str, reason: str) -> None:
         """Set a pair HALTED, by the guard."""
@@ -284,12 +290,14 @@ class DatabaseJournal:
             self._move(connection, fill.client_order_id, state, fill.reason, None)
 
     @staticmethod
-    def _levels(connection: Connection, client_order_id: str) -> tuple[Decimal | None, Decimal | None]:
+    def _protection(connection: Connection, client_order_id: str) -> Protection:
         t = order_intent_table
         row = connection.execute(
-            sa.select(t.c.stop_price, t.c.take_profit_price).where(t.c.client_order_id == client_order_id)
+            sa.select(t.c.stop_price, t.c.take_profit_price, t.c.trail_distance).where(
+                t.c.client_order_id == client_order_id
+            )
         ).one_or_none()
-        return (None, None) if row is None else (row.stop_price, row.take_profit_price)
+        return Protection() if row is None else Protection(*row)
 
 
 def _position(connection: Connection, account: str) -> Position | None:

@@ -100,6 +100,7 @@ order_intent_table = Table(
     Column("reason", sa.Text, nullable=False),
     Column("state", String(14), nullable=False),
     Column("recorded_utc", UtcTime, nullable=False),
+    Column("trail_distance", sa.Double),
     one_of("side", _SIDES),
     one_of("state", _STATES),
     _positive_lots(),
@@ -134,6 +135,8 @@ fill_table = Table(
     Column("filled_utc", UtcTime, nullable=False),
     Column("reason", String(20), nullable=False),
     Column("recorded_utc", UtcTime, nullable=False),
+    Column("profit", Exact),
+    Column("swap", Exact),
     one_of("side", _SIDES),
     _positive_lots(),
     Index("ix_fill_account_fill_id", "account", "fill_id"),
@@ -151,6 +154,7 @@ position_table = Table(
     Column("opened_utc", UtcTime, nullable=False),
     Column("stop_price", Exact),
     Column("take_profit_price", Exact),
+    Column("trail_distance", sa.Double),
     sa.PrimaryKeyConstraint("account", "symbol"),
     one_of("side", _SIDES),
     _positive_lots(),
@@ -203,7 +207,6 @@ paper_account_table = Table(
     _symbol(),
     Column("balance", Exact, nullable=False),
     Column("last_bar_utc", UtcTime),
-    Column("last_close", sa.Double),
     Column("deals", sa.BigInteger, nullable=False),
     Column("side", String(4)),
     Column("lots", Exact),
@@ -212,6 +215,10 @@ paper_account_table = Table(
     Column("stop_price", Exact),
     Column("take_profit_price", Exact),
     Column("opened_by", String(50)),
+    Column("trail_distance", sa.Double),
+    Column("equity", Exact, nullable=False),
+    Column("margin", Exact, nullable=False),
+    Column("swap", Exact, nullable=False),
 )
 
 paper_order_table = Table(
@@ -227,6 +234,7 @@ paper_order_table = Table(
     Column("after_bar_utc", UtcTime, nullable=False),
     Column("state", String(14), nullable=False),
     Column("reason", sa.Text, nullable=False),
+    Column("trail_distance", sa.Double),
     one_of("state", _STATES),
     Index("ix_paper_order_account_state", "account", "state"),
 )
@@ -244,5 +252,7 @@ paper_deal_table = Table(
     Column("commission", Exact, nullable=False),
     Column("filled_utc", UtcTime, nullable=False),
     Column("reason", String(20), nullable=False),
+    Column("profit", Exact),
+    Column("swap", Exact),
     Index("ix_paper_deal_account_fill_id", "account", "fill_id"),
 )

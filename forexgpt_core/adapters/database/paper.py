@@ -12,7 +12,7 @@ from forexgpt_core.adapters.database.live_tables import paper_account_table, pap
 from forexgpt_core.domain.orders import Fill, OrderState, Position, Side
 from forexgpt_core.live.paper import Books, PaperAccount, PaperOrder
 
-_HELD = ("side", "lots", "entry_price", "opened_utc", "stop_price", "take_profit_price")
+_HELD = ("side", "lots", "entry_price", "opened_utc", "stop_price", "take_profit_price", "trail_distance")
 
 
 class DatabaseLedger:
