@@ -4,23 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from forexgpt_core.backtest.fills import entry_price, exit_price
-from forexgpt_core.domain.clock import Timeframe, expected_opens, from_utc
 from forexgpt_core.domain.costs import Costs
-from forexgpt_core.domain.events import CalendarEntry, EconomicEvent, event_table
-from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.domain.orders import Fill, OrderIntent, OrderState, Protection, Side, TradingState, exact_price
 from forexgpt_core.errors import BadInput
-from forexgpt_core.live.guard import EventWatch, LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
+from forexgpt_core.live.guard import LiveLimits, Situation, Veto, entry_vetoes, exit_vetoes
 from forexgpt_core.live.journal import ALLOWED, after_fill
 from forexgpt_core.live.paper import Books, PaperAccount, PaperBroker, realised
-from forexgpt_core.strategy.config import StrategyConfig
 from forexgpt_core.strategy.event_guard import EventGuard
 
 COSTS = Costs(spread_pips=1.0, commission_per_lot=3.5, slippage_pips=0.1, leverage=30.0)

@@ -1,13 +1,19 @@
-"""One source of truth: over the same bars and forecasts, live deciding and the paper venue do what the backtest says."""
+"""One source of truth: over the same bars and forecasts, live deciding and the paper venue do what a backtest says."""
 
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from forexgpt_core.adapters.database.deployments import DeploymentRepository
 from forexgpt_core.adapters.database.engine import Database, open_database
@@ -18,17 +24,16 @@ from forexgpt_core.backtest.engine import run_backtest
 from forexgpt_core.backtest.result import BacktestResult
 from forexgpt_core.deployment.records import Deployment, DeploymentRequest
 from forexgpt_core.domain.bars import ASK_PRICES, PRICES
-from forexgpt_core.domain.clock import Timeframe, expected_opens, from_utc
+from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.events import CalendarEntry, EconomicEvent, event_table
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.domain.instruments import instrument
-from forexgpt_core.domain.orders import OrderState
 from forexgpt_core.errors import BadInput
 from forexgpt_core.live.guard import EventWatch, LiveLimits
 from forexgpt_core.live.history import HistoryFeed
 from forexgpt_core.live.paper import PaperBroker, realised
-from forexgpt_core.live.step import replay, step
+from forexgpt_core.live.step import flatten, replay, step
 from forexgpt_core.live.tick import TickReport
 from forexgpt_core.strategy.config import StrategyConfig
 from forexgpt_core.strategy.event_guard import EventGuard
@@ -61,6 +66,10 @@ class Case:
         return candles(self.symbol, self.seed)
 
     @property
+    def laws(self) -> ForecastBatch:
+        return laws(self.symbol, self.seed)
+
+    @property
     def others(self) -> dict[str, pl.DataFrame]:
         return {name: candles(name, self.seed + 50) for name in self.rates}
 
@@ -70,8 +79,9 @@ class Case:
         return EventWatch(guard=self.guard, events=releases(self.bars), currencies=(pair.base, pair.quote))
 
 
+@cache
 def candles(symbol: str, seed: int) -> pl.DataFrame:
-    """Return two weeks of hourly bars with a spread of their own, the last of them from Tuesday over a weekend."""
+    """Return hourly bars with a spread of their own; those with a forecast go from a Tuesday over a weekend."""
     rng, n = np.random.default_rng(seed), BEFORE + BARS
     start = STARTS[symbol]
     ts = expected_opens(np.datetime64("2017-12-27T16"), np.datetime64("2018-03-02"), Timeframe.H1)[:n]
@@ -89,10 +99,11 @@ def candles(symbol: str, seed: int) -> pl.DataFrame:
     )
 
 
-def laws(bars: pl.DataFrame, symbol: str, seed: int) -> ForecastBatch:
+@cache
+def laws(symbol: str, seed: int) -> ForecastBatch:
     """Return forecasts of changing lean, scale and width at every bar but the first ones."""
     rng = np.random.default_rng(seed + 1_000)
-    n = bars.height - BEFORE
+    n, opens = BARS, candles(symbol, seed)["ts_utc"].to_numpy().astype("datetime64[us]")
     lean = np.repeat(rng.normal(0, 0.7, n // 5 + 1), 5)[:n] + rng.normal(0, 0.1, n)
     scale = 0.0016 * rng.uniform(0.7, 1.4, (n, 1))
     width = rng.uniform(0.6, 1.6, n)
@@ -100,7 +111,7 @@ def laws(bars: pl.DataFrame, symbol: str, seed: int) -> ForecastBatch:
         symbol=symbol,
         timeframe="H1",
         family="wave",
-        origin_utc=bars["ts_utc"].to_numpy().astype("datetime64[us]")[BEFORE:],
+        origin_utc=opens[BEFORE:],
         horizons_bars=(4,),
         quantiles=scale[..., None] * (lean[:, None, None] + width[:, None, None] * SCORES),
         scale=scale,
@@ -152,16 +163,14 @@ class Desk:
         )
 
     @property
-    def ports(self) -> dict[str, object]:
+    def doors(self) -> dict[str, object]:
         case = self.case
-        return {
-            "feed": HistoryFeed(bars=case.bars, others=lambda: case.others),
-            "forecaster": Known(laws(case.bars, case.symbol, case.seed)),
-            "journal": self.journal,
-            "broker": self.broker,
-            "limits": WIDE,
-            "watch": case.watch,
-        }
+        feed = HistoryFeed(bars=case.bars, others=lambda: case.others)
+        return {"feed": feed, "journal": self.journal, "broker": self.broker}
+
+    @property
+    def ports(self) -> dict[str, object]:
+        return self.doors | {"forecaster": Known(self.case.laws), "limits": WIDE, "watch": self.case.watch}
 
     @property
     def moments(self) -> list[datetime]:
@@ -192,11 +201,15 @@ class Desk:
         return pl.DataFrame(rows)
 
 
+_numbers = count()
+
+
 def desk_of(database: Database, case: Case) -> Desk:
+    """Deploy a case; a bundle of its own makes every deployment another one, with another account."""
     request = DeploymentRequest(
         symbol=case.symbol,
         timeframe="H1",
-        bundle_hash="b",
+        bundle_hash=f"b{next(_numbers)}",
         config=case.config,
         costs=case.costs,
         approved_by="ann",
@@ -208,21 +221,21 @@ def desk_of(database: Database, case: Case) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('parity') / 'db.sqlite'}"
-    upgrade(url)
-    database = open_database(url)
-    yield database
-    database.close()
+def database() -> Iterator[Database]:
+    memory = Path("/dev/shm")  # commits wait for the disk
+    with tempfile.TemporaryDirectory(prefix="forexgpt-", dir=memory if memory.is_dir() else None) as folder:
+        url = f"sqlite:///{Path(folder) / 'db.sqlite'}"
+        upgrade(url)
+        database = open_database(url)
+        yield database
+        database.close()
 
 
 def backtest(case: Case) -> BacktestResult:
-    bars = case.bars
-    batch = laws(bars, case.symbol, case.seed)
-    closes = bars["ts_utc"].to_numpy().astype("datetime64[us]") + np.timedelta64(1, "h")
+    closes = case.bars["ts_utc"].to_numpy().astype("datetime64[us]") + np.timedelta64(1, "h")
     return run_backtest(
-        bars,
-        batch,
+        case.bars,
+        case.laws,
         case.config,
         case.costs,
         symbol=case.symbol,
@@ -245,18 +258,193 @@ def assert_the_same(desk: Desk, reports: list[TickReport], result: BacktestResul
     return found
 
 
-HOURS = tuple(0.5 + 0.1 * (hour % 9) for hour in range(24))
-RICH = replace(
-    COSTS,
+NIGHT = replace(COSTS, swap_long_pips=-0.7, swap_short_pips=0.3)
+BY_HOUR = replace(
+    COSTS, spread_source="session", spread_by_hour_pips=tuple(0.5 + 0.1 * (hour % 9) for hour in range(24))
+)
+EVERYTHING = replace(
+    NIGHT,
     spread_source="candles",
     commission_percent=0.002,
     slippage_range_share=0.03,
     slippage_spread_share=0.1,
-    swap_long_pips=-0.7,
-    swap_short_pips=0.3,
+    account_currency="USD",
 )
+LONG_HELD = replace(CONFIG, stop_scales=3.0, take_profit_scales=5.0, holding_limit_bars=30)
 CASES = {
-    "as it ever was": Case(),
-    "another market": Case(seed=2),
+    "plain": Case(),
     "guarded": Case(seed=2, guard=GUARD),
+    "trailing, spread of the candles": Case(
+        config=replace(CONFIG, trailing_scales=0.5, take_profit_scales=3.0),
+        costs=replace(COSTS, spread_source="candles"),
+        seed=3,
+    ),
+    "by risk in per cent, spread of the hour": Case(
+        config=replace(
+            CONFIG,
+            sizing="risk",
+            size_fraction=0.02,
+            distance_unit="percent",
+            stop_scales=0.15,
+            take_profit_scales=0.3,
+            opposite_exit=False,
+        ),
+        costs=BY_HOUR,
+        seed=4,
+    ),
+    "by volatility, any cost, commission per cent": Case(
+        config=replace(CONFIG, sizing="volatility", size_fraction=0.5, cost_multiple=0.0),
+        costs=replace(COSTS, commission_percent=0.01, commission_per_lot=0.0),
+        seed=5,
+    ),
+    "by Kelly, twice the cost, slippage of the range": Case(
+        config=replace(CONFIG, sizing="kelly", size_fraction=0.05, cost_multiple=2.0, entry_probability=0.5),
+        costs=replace(COSTS, slippage_range_share=0.05),
+        seed=6,
+    ),
+    "by uncertainty, trailing, over nights": Case(
+        config=replace(LONG_HELD, sizing="uncertainty", size_fraction=0.3, trailing_scales=1.5), costs=NIGHT, seed=7
+    ),
+    "stopped out": Case(
+        config=replace(CONFIG, size_fraction=1.0, stop_scales=5.0, take_profit_scales=5.0),
+        costs=replace(COSTS, leverage=200.0, stop_out=0.8),
+        seed=8,
+    ),
+    "ruined": Case(
+        config=replace(LONG_HELD, size_fraction=1.0, stop_scales=9.0, take_profit_scales=9.0, opposite_exit=False),
+        costs=replace(COSTS, leverage=400.0, stop_out=0.0),
+        seed=9,
+    ),
+    "dollars on USDJPY": Case(
+        symbol="USDJPY", config=replace(LONG_HELD, trailing_scales=2.0), costs=EVERYTHING, seed=10
+    ),
+    "dollars on EURGBP": Case(
+        symbol="EURGBP",
+        config=replace(LONG_HELD, stop_scales=1.0, sizing="lots", lots=1.7),
+        costs=EVERYTHING,
+        rates=("GBPUSD",),
+        seed=11,
+    ),
 }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_paper_trading_is_the_backtest(database: Database, name: str) -> None:
+    """One decision path: the same bars and forecasts give the same trades, prices, lots and equity."""
+    case = CASES[name]
+    desk = desk_of(database, case)
+    reports, result = desk.run(), backtest(case)
+    trades = assert_the_same(desk, reports, result)
+    told, stats = set(trades["exit_reason"]), result.stats
+    held_back = [report for report in reports if report.vetoes and set(report.vetoes) <= {"EVENT", "EVENTS_UNKNOWN"}]
+    assert all(report.decision == "enter" and not report.orders for report in held_back)
+    assert stats["entries_held_back"] == len(held_back) - bool(held_back and held_back[-1] is reports[-1])
+    assert bool(held_back) == case.guard.on
+    if name == "ruined":
+        assert told >= {"ruin"}
+        assert stats["ruined"]
+        assert reports[-1].equity == 0
+        return
+    assert trades.height > 5
+    assert told >= {"stop_out"} if name == "stopped out" else "stop" in told
+    assert (case.costs.swap_long_pips != 0) == bool((trades["swap"] != 0).any())
+
+
+def test_both_databases_keep_the_same_account(database_url: str) -> None:
+    upgrade(database_url)
+    database = open_database(database_url)
+    case = CASES["dollars on USDJPY"]
+    desk = desk_of(database, case)
+    assert_the_same(desk, desk.run(), backtest(case))
+    view = desk.broker.advance(case.bars.head(0), after_fill_id=None)
+    fills = desk.journal.fills(desk.broker.account)
+    assert fills == list(view.fills)
+    assert desk.journal.position(desk.broker.account) == view.position
+    if view.position is None:
+        assert view.equity == Decimal(str(CASH)) + realised(fills)["USDJPY"]
+    database.close()
+
+
+configs = st.builds(
+    StrategyConfig,
+    horizon_bars=st.just(4),
+    entry_probability=st.floats(0.4, 0.7),
+    stop_scales=st.floats(0.3, 4.0),
+    take_profit_scales=st.floats(0.3, 4.0),
+    size_fraction=st.floats(0.01, 1.0),
+    holding_limit_bars=st.integers(1, 30),
+    cost_multiple=st.sampled_from([0.0, 1.0, 2.0]),
+    distance_unit=st.sampled_from(["volatility", "percent"]),
+    trailing_scales=st.just(0.0) | st.floats(0.05, 3.0),
+    sizing=st.sampled_from(["fraction", "lots", "risk", "volatility", "kelly", "uncertainty"]),
+    lots=st.floats(0.01, 2.0),
+    opposite_exit=st.booleans(),
+)
+some_costs = st.builds(
+    replace,
+    st.sampled_from([COSTS, NIGHT, BY_HOUR, EVERYTHING]),
+    leverage=st.sampled_from([5.0, 30.0, 200.0, 500.0]),
+    stop_out=st.sampled_from([0.0, 0.5, 0.9]),
+    account_currency=st.sampled_from(["", "USD", "EUR", "GBP"]),
+    min_lots=st.sampled_from([0.01, 0.1]),
+    lot_step=st.sampled_from([0.01, 0.1]),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    config=configs,
+    costs=some_costs,
+    pair=st.sampled_from([("EURUSD", "GBPUSD"), ("USDJPY", "EURUSD", "GBPUSD"), ("EURGBP", "GBPUSD")]),
+    seed=st.integers(0, 1_000),
+)
+def test_whatever_is_traded_at_whatever_cost_is_the_backtest(
+    database: Database, config: StrategyConfig, costs: Costs, pair: tuple[str, ...], seed: int
+) -> None:
+    case = Case(config=config, costs=costs, symbol=pair[0], rates=pair[1:], seed=seed)
+    desk = desk_of(database, case)
+    assert_the_same(desk, desk.run(), backtest(case))
+
+
+# ---- money that cannot be counted
+
+
+def test_without_candles_that_convert_nothing_is_decided_or_sent(database: Database) -> None:
+    case = replace(CASES["dollars on EURGBP"], rates=())
+    desk = desk_of(database, case)
+    with pytest.raises(BadInput, match="turning GBP into USD needs the candles of GBPUSD; fetch them"):
+        step(desk.deployment, desk.moments[0], **desk.ports)
+    with pytest.raises(BadInput, match="GBPUSD"):
+        flatten(desk.deployment, desk.moments[0], **desk.doors, reason="test")
+    assert desk.journal.decisions(desk.deployment.deployment_id) == []
+    assert desk.journal.intents(desk.broker.account) == []
+
+
+def test_candles_that_convert_and_go_missing_leave_the_account_as_it_was(database: Database) -> None:
+    """What was open waits, and is lived through once they are back."""
+    case = CASES["dollars on EURGBP"]
+    desk, alone = desk_of(database, case), desk_of(database, case)
+    lost = HistoryFeed(bars=case.bars)
+    alone.run()
+    moments = iter(desk.moments)
+    for moment in moments:
+        if step(desk.deployment, moment, **desk.ports).position is not None:
+            break
+    before = desk.journal.fills(desk.broker.account)
+    with pytest.raises(BadInput, match="GBPUSD"):
+        step(desk.deployment, next(moments), **desk.ports | {"feed": lost})
+    assert desk.journal.fills(desk.broker.account) == before
+    report = step(desk.deployment, next(moments), **desk.ports)
+    assert report.decision != "none"
+    assert report.fills == () or report.fills[0].reason != "market"
+    seen = [fill.price for fill in desk.journal.fills(desk.broker.account)]
+    assert seen == [fill.price for fill in alone.journal.fills(alone.broker.account)][: len(seen)]
+
+
+def test_what_converts_is_never_seen_before_it_has_closed(database: Database) -> None:
+    case = CASES["dollars on EURGBP"]
+    feed = HistoryFeed(bars=case.bars, others=lambda: case.others)
+    moment = case.bars["ts_utc"][40]
+    seen = feed.conversion_candles(Timeframe.H1, moment)["GBPUSD"]
+    assert seen["ts_utc"][-1] == moment - HOUR
