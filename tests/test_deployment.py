@@ -44,6 +44,13 @@ def test_a_hash_that_is_not_on_the_front_is_refused_with_those_that_are(wrong: s
     assert isinstance(caught.value, ForexGPTError)
 
 
+def test_what_the_live_loop_cannot_hold_is_refused_by_name() -> None:
+    pyramid = StrategyConfig(horizon_bars=24, max_entries=3)
+    front = replace(CANDIDATES, front=[pyramid])
+    with pytest.raises(PromotionRefused, match=f"{pyramid.hash12} opens up to 3 entries at once.*max_entries 1"):
+        judge_promotion(front, approve=pyramid.hash12, skills=SKILLS, **SIGNED)
+
+
 def test_an_empty_front_says_what_to_do() -> None:
     with pytest.raises(PromotionRefused, match="materialize pareto_configs"):
         judge_promotion(replace(CANDIDATES, front=[]), approve="x", skills=SKILLS, **SIGNED)

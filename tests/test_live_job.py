@@ -20,7 +20,7 @@ from forexgpt_core.domain.clock import Timeframe, expected_opens
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import SCORES, ForecastBatch
 from forexgpt_core.domain.orders import TradingState
-from forexgpt_core.errors import NotReady
+from forexgpt_core.errors import BadInput, NotReady
 from forexgpt_core.service import LiveSession, active_sessions, replaced_sessions
 from forexgpt_core.settings import load_settings
 from forexgpt_core.strategy.config import StrategyConfig
@@ -28,6 +28,7 @@ from forexgpt_core.strategy.config import StrategyConfig
 PAIRS = ("EURUSD", "GBPUSD", "USDCHF")
 HOUR = timedelta(hours=1)
 CONFIG = StrategyConfig(horizon_bars=1, entry_probability=0.5, stop_scales=8.0, take_profit_scales=8.0)
+COSTS = Costs()
 OTHER = replace(CONFIG, stop_scales=9.0)
 
 
@@ -56,14 +57,14 @@ def flat(hours: int) -> pl.DataFrame:
     return pl.DataFrame({"ts_utc": pl.Series(ts).dt.cast_time_unit("us").dt.replace_time_zone("UTC"), **prices})
 
 
-def deploy(platform: Platform, symbol: str, config: StrategyConfig = CONFIG) -> Deployment:
+def deploy(platform: Platform, symbol: str, config: StrategyConfig = CONFIG, costs: Costs = COSTS) -> Deployment:
     return platform.deployments.deploy(
         DeploymentRequest(
             symbol=symbol,
             timeframe="H1",
             bundle_hash="0123456789ab",
             config=config,
-            costs=Costs(),
+            costs=costs,
             approved_by="anna",
             reason="test",
             allow_no_skill=True,
@@ -123,6 +124,29 @@ def test_a_pair_moved_to_another_timeframe_is_refused_and_never_traded_on_its_ba
     session = next(s for s in active_sessions(platform) if s.deployment.symbol == "EURUSD")
     with pytest.raises(NotReady, match="on H1, but its settings say H4: set `timeframe` back to H1"):
         session.tick(datetime(2018, 1, 2, 4, tzinfo=UTC))
+
+
+def test_an_account_in_a_third_currency_is_counted_by_the_candles_of_other_pairs(platform: Platform) -> None:
+    before = flat(1).with_columns(pl.col("ts_utc") - timedelta(hours=4))
+    rising = flat(5).with_columns(pl.col("close", "high") + 0.1)
+    platform.lake.merge_candles("GBPUSD", Timeframe.H1, pl.concat([before, rising]))
+    deploy(platform, "EURUSD", costs=Costs(account_currency="GBP"))
+    session = held(platform, "EURUSD", flat(4)["ts_utc"][-1] + HOUR)
+    [fill] = session.journal.fills(session.account)
+    view = session.broker.advance(flat(0), after_fill_id=None)
+    assert set(session.conversions) == {"GBPUSD"}
+    in_pounds = float(fill.price) / 1.3  # what the candle before the fill closed at
+    assert float(view.used_margin) == pytest.approx(float(fill.lots) * 100_000 * in_pounds / 30, abs=1e-9)
+
+
+def test_a_currency_that_no_candles_lead_to_stops_the_pair_and_says_what_to_fetch(platform: Platform) -> None:
+    deploy(platform, "EURUSD", costs=Costs(account_currency="JPY"))
+    assert not run(platform, replay=False).success
+    session = next(s for s in active_sessions(platform) if s.deployment.symbol == "EURUSD")
+    with pytest.raises(BadInput, match="turning USD into JPY needs the candles of USDJPY; fetch them"):
+        session.tick(flat(4)["ts_utc"][-1] + HOUR)
+    assert session.counts()["ticks"] == session.counts()["orders"] == 0
+    assert session.status()["position"] is None
 
 
 def test_a_replaced_deployment_closes_what_it_holds(platform: Platform) -> None:

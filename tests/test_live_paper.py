@@ -1,9 +1,11 @@
 """The paper venue as a pure function of orders and bars, its limits, and its agreement with the backtest."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,7 @@ from forexgpt_core.live.paper import Books, PaperAccount, PaperBroker, realised
 from forexgpt_core.strategy.event_guard import EventGuard
 
 COSTS = Costs(spread_pips=1.0, commission_per_lot=3.5, slippage_pips=0.1, leverage=30.0)
+RICH = replace(COSTS, spread_source="candles", slippage_range_share=0.03, swap_long_pips=-0.7, commission_percent=0.001)
 START = datetime(2018, 1, 3, 8, tzinfo=UTC)
 GUARD = EventGuard(event_minutes_before=180, event_minutes_after=60)
 
@@ -52,7 +55,9 @@ def bars_of(*rows: tuple[float, float, float, float]) -> pl.DataFrame:
     )
 
 
-def order(action: str = "enter", side: Side = Side.BUY, lots: str = "0.10", **levels: Decimal | None) -> OrderIntent:
+def order(
+    action: str = "enter", side: Side = Side.BUY, lots: str = "0.10", **levels: Decimal | float | None
+) -> OrderIntent:
     return OrderIntent(
         client_order_id=f"id-{action}-{side}-{lots}",
         deployment_id="d",
@@ -63,6 +68,7 @@ def order(action: str = "enter", side: Side = Side.BUY, lots: str = "0.10", **le
         lots=Decimal(lots),
         stop_price=levels.get("stop"),
         take_profit_price=levels.get("target"),
+        trail_distance=levels.get("trail_distance"),
         expires_utc=START + timedelta(hours=2),
         reason="test",
     )
@@ -160,20 +166,67 @@ def test_orders_that_cannot_be_filled_end_with_a_reason() -> None:
 
 
 def test_bars_in_one_go_or_one_by_one_give_the_same_deals() -> None:
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(5)
     close = 1.2 + np.cumsum(rng.normal(0, 0.002, 40))
     rows = [(c, c + 0.003, c - 0.003, c + 0.001) for c in close]
     bars, deals = bars_of(*rows), []
     for chunks in ([40], range(2, 41), [7, 20, 40]):
         ledger = MemoryLedger()
-        venue = broker(ledger)
+        venue = PaperBroker(ledger, symbol="EURUSD", costs=RICH, cash=10_000.0)
         venue.advance(bars.head(1), after_fill_id=None)
-        venue.submit(order(stop=Decimal("1.19"), target=Decimal("1.21")))
+        venue.submit(order(stop=Decimal("1.17"), target=Decimal("1.25"), trail_distance=0.01))
         for until in chunks:
             venue.advance(bars.head(until), after_fill_id=None)
         deals.append(ledger.deals)
     assert len(deals[0]) == 2
+    assert deals[0][-1].swap < 0
     assert deals[0] == deals[1] == deals[2]
+
+
+def test_a_night_is_booked_at_its_first_open_and_three_of_them_on_wednesday() -> None:
+    rows = [QUIET] * 60
+    venue, equity = PaperBroker(MemoryLedger(), symbol="EURUSD", costs=RICH, cash=10_000.0), []
+    bars = bars_of(*rows)
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order())
+    for until in range(2, 61):
+        equity.append(venue.advance(bars.head(until), after_fill_id=None).equity)
+    charged = {n + 1: float(b - a) for n, (a, b) in enumerate(pairwise(equity), 1) if a != b}
+    assert charged == {14: pytest.approx(-3 * 0.7), 38: pytest.approx(-0.7)}  # 22:00 UTC on Wednesday and Thursday
+
+
+def test_a_trailing_stop_moves_at_the_close_and_works_from_the_next_bar_on() -> None:
+    rise = (1.2, 1.23, 1.199, 1.23)  # its low lies under where the stop will stand
+    venue, bars = broker(), bars_of(QUIET, QUIET, rise, (1.23, 1.231, 1.20, 1.21))
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(stop=Decimal("1.19"), target=Decimal("1.4"), trail_distance=0.01))
+    held = venue.advance(bars.head(3), after_fill_id=None).position
+    assert held is not None
+    assert float(held.stop_price) == 1.23 * math.exp(-0.01)
+    out = venue.advance(bars, after_fill_id=None).fills[-1]
+    assert (out.reason, float(out.price)) == ("stop", pytest.approx(1.23 * math.exp(-0.01) - 0.1e-4))
+
+
+def test_the_broker_closes_a_position_that_its_equity_no_longer_carries() -> None:
+    costs = replace(COSTS, spread_pips=0, slippage_pips=0, commission_per_lot=0, stop_out=0.5)
+    venue = PaperBroker(MemoryLedger(), symbol="EURUSD", costs=costs, cash=4_200.0)
+    bars = bars_of(QUIET, QUIET, (1.2, 1.2, 1.1, 1.15))
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.submit(order(lots="1.00"))  # 4,000 of margin: the broker acts at an equity of 2,000, 220 pips lower
+    assert venue.advance(bars.head(2), after_fill_id=None).used_margin == 4_000
+    view = venue.advance(bars, after_fill_id=None)
+    assert (view.fills[-1].reason, float(view.fills[-1].price)) == ("stop_out", pytest.approx(1.178))
+    assert (float(view.equity), view.used_margin) == (pytest.approx(2_000.0), 0)
+
+
+def test_bars_that_do_not_follow_are_refused_while_something_is_open() -> None:
+    venue, bars = broker(), bars_of(*[QUIET] * 6)
+    venue.advance(bars.head(1), after_fill_id=None)
+    venue.advance(bars[3:4], after_fill_id=None)  # nothing is open: nothing can be missed
+    venue.submit(order())
+    with pytest.raises(BadInput, match="hand over those between"):
+        venue.advance(bars[5:], after_fill_id=None)
+    assert len(venue.advance(bars, after_fill_id=None).fills) == 1
 
 
 # ---- the guard

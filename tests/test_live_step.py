@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ COSTS = Costs(spread_pips=1.0, commission_per_lot=3.5, slippage_pips=0.1)
 CONFIG = StrategyConfig(
     horizon_bars=4, entry_probability=0.6, stop_scales=0.8, take_profit_scales=1.2, holding_limit_bars=6
 )
+TRAILING = replace(CONFIG, trailing_scales=0.8, take_profit_scales=4.0)
 HOUR = timedelta(hours=1)
 
 
@@ -395,6 +397,40 @@ def test_a_position_that_differs_from_the_venue_halts_the_pair(small: Desk) -> N
     assert report.orders == ()
 
 
+def test_a_trailing_stop_is_the_venues_and_the_journal_follows_it(desk: Desk) -> None:
+    desk.deployment = replace(desk.deployment, config=TRAILING)
+    reports = desk.run(range(10, 60))
+    moved = [(a.position, b.position) for a, b in pairwise(reports) if a.position and b.position]
+    same = [(a, b) for a, b in moved if a.opened_utc == b.opened_utc]
+    assert all(b.side.sign * (b.stop_price - a.stop_price) >= 0 for a, b in same)
+    assert sum(a.stop_price != b.stop_price for a, b in same) > 5
+    assert TradingStateRepository(desk.database).get("EURUSD") is None, "nothing was halted"
+    assert_books_agree(desk)
+
+
+@pytest.mark.parametrize("change", ["take_profit_price = '9'", "entry_price = '9'", "trail_distance = 0.5"])
+def test_beside_a_trailing_stop_every_difference_still_halts(small: Desk, change: str) -> None:
+    import sqlalchemy as sa
+
+    small.deployment = replace(small.deployment, config=TRAILING)
+    entry = next(bar for bar in range(10, 60) if small.tick(bar).orders)
+    small.tick(entry + 1)
+    with small.database.write() as connection:
+        connection.execute(sa.text(f"UPDATE position SET {change}"))
+    assert small.tick(entry + 2).orders == ()
+    found = TradingStateRepository(small.database).get("EURUSD")
+    assert found is not None
+    assert found.state is TradingState.HALTED
+
+
+def test_impossible_bars_are_refused_before_anything_happens(small: Desk) -> None:
+    small.tick(20)
+    torn = small.bars.with_columns(high=pl.when(pl.int_range(pl.len()) == 21).then(0.5).otherwise("high"))
+    with pytest.raises(BadInput, match="impossible bars"):
+        small.tick(21, feed=HistoryFeed(bars=torn))
+    assert len(small.journal.decisions(small.deployment.deployment_id)) == 1
+
+
 # ---- failures
 
 
@@ -442,6 +478,7 @@ KILL_POINTS = [
     ("journal", "mark"),
     ("broker", "advance"),
     ("journal", "book_fills"),
+    ("journal", "move_stop"),
 ]
 
 
@@ -449,6 +486,7 @@ KILL_POINTS = [
 @pytest.mark.parametrize(("port", "method"), KILL_POINTS)
 def test_killed_anywhere_the_next_tick_recovers(sqlite_url: str, port: str, method: str, after: bool) -> None:
     desk = new_desk(sqlite_url, bars=40)
+    desk.deployment = replace(desk.deployment, config=TRAILING)
     deaths = 0
     for bar in range(10, 40):
         dying = Dying(getattr(desk, port), method, after=after)

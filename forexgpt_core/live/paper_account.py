@@ -136,6 +136,8 @@ class _Life:
         if held is None:
             return
         per_unit = bar.swap_long if held.side is Side.BUY else bar.swap_short
+        if per_unit == 0:
+            return
         paid = exact_money(
             money.swap_in_account(self._units(held.lots), per_unit, bar.bid_open, bar.rate_open, self.base_is_account)
         )
