@@ -1,4 +1,4 @@
-"""The paper venue as a pure function of orders and bars, its limits, and its agreement with the backtest."""
+"""The paper venue as a pure function of orders and bars, and the limits before it."""
 
 import math
 from collections.abc import Callable, Sequence
