@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from backtest_market import random_bars, varied_market
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
+from forexgpt_core.backtest.engine import run_backtest
 from forexgpt_core.backtest.fills import entry_price, exit_price, trade_profit
-from forexgpt_core.backtest.result import TRADES_SCHEMA
+from forexgpt_core.backtest.result import TRADES_SCHEMA, BacktestResult
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.orders import Side
 from forexgpt_core.errors import BadInput
@@ -23,6 +25,7 @@ from forexgpt_core.evaluation.economics import (
     trade_economics,
     turnover_of_positions,
 )
+from forexgpt_core.strategy.config import StrategyConfig
 
 DAYS = 252
 BARS_A_DAY = {"15 min": 96, "1 h": 24, "4 h": 6, "1 day": 1}
@@ -48,8 +51,8 @@ def test_calls_that_are_right_that_often_earn_nothing(cost: float, seed: int) ->
     assert p * moves.mean() - (1 - p) * moves.mean() - cost == pytest.approx(0, abs=1e-12)
 
 
-def book(seed: int, costs: Costs, symbol: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return trades between random bid prices at given costs, and an account of 100,000."""
+def book(seed: int, costs: Costs, symbol: str) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
+    """Return trades between random bid prices at given costs, an account of 100,000, and what the trades paid."""
     rng = np.random.default_rng(seed)
     level = 110.0 if symbol.endswith("JPY") else 1.1
     rows = []
@@ -66,7 +69,16 @@ def book(seed: int, costs: Costs, symbol: str) -> tuple[pl.DataFrame, pl.DataFra
             | {"entry_price": bought, "exit_price": closed, "profit": profit}
         )
     hours = [START + timedelta(hours=n) for n in range(200)]
-    return pl.DataFrame(rows, schema=TRADES_SCHEMA), pl.DataFrame({"ts_utc": hours, "equity": [100_000.0] * 200})
+    trades = pl.DataFrame(rows, schema=TRADES_SCHEMA)
+    pip, lots = 0.01 if symbol == "USDJPY" else 0.0001, trades["lots"]
+    paid = {
+        "spread_cost": costs.spread_pips * pip * 100_000 * lots.sum(),
+        "slippage_cost": 2 * costs.slippage_pips * pip * 100_000 * lots.sum(),
+        "commission": 2 * costs.commission_per_lot * lots.sum(),
+        "swap": 0.0,
+        "turnover": 100_000 * float((lots * (trades["entry_price"] + trades["exit_price"])).sum()),
+    }
+    return trades, pl.DataFrame({"ts_utc": hours, "equity": [100_000.0] * 200}), paid
 
 
 @settings(deadline=None)
@@ -80,23 +92,23 @@ def test_repriced_at_their_break_even_cost_the_trades_earn_nothing(
     seed: int, spread: float, commission: float, symbol: str
 ) -> None:
     costs = Costs(spread_pips=spread, commission_per_lot=commission, slippage_pips=0.2)
-    trades, equity = book(seed, costs, symbol)
-    found = trade_economics(trades, equity, costs, symbol)
+    trades, equity, paid = book(seed, costs, symbol)
+    found = trade_economics(trades, equity, paid, symbol)
     free = Costs(spread_pips=0, commission_per_lot=0, slippage_pips=0)
-    gross, _ = book(seed, free, symbol)
+    gross, _, _ = book(seed, free, symbol)
     pip = 0.01 if symbol == "USDJPY" else 0.0001
     pip_value = pip * 100_000 * trades["lots"].sum()
     assert gross["profit"].sum() == pytest.approx(found.break_even_pips * pip_value, abs=1e-6 * abs(pip_value))
     assert gross["profit"].sum() - trades["profit"].sum() == pytest.approx(found.cost_pips * pip_value, abs=1e-4)
     if found.break_even_pips > 0:
-        repriced, _ = book(seed, replace(free, spread_pips=found.break_even_pips), symbol)
+        repriced, _, _ = book(seed, replace(free, spread_pips=found.break_even_pips), symbol)
         assert repriced["profit"].sum() == pytest.approx(0, abs=1e-4)
 
 
 def test_turnover_by_hand() -> None:
     costs = Costs(spread_pips=0, commission_per_lot=0, slippage_pips=0)
-    trades, equity = book(0, costs, "EURUSD")
-    found = trade_economics(trades, equity, costs, "EURUSD")
+    trades, equity, paid = book(0, costs, "EURUSD")
+    found = trade_economics(trades, equity, paid, "EURUSD")
     notional = 100_000 * float((trades["lots"] * (trades["entry_price"] + trades["exit_price"])).sum())
     assert found.turnover_per_year == pytest.approx(notional / 100_000 / (199 / 24 / 365.25))
     assert found.trades == 12
@@ -134,16 +146,108 @@ def test_sample_sizes_have_the_power_they_promise() -> None:
     assert rows_for_effect(0.1, rows_per_observation=4) == pytest.approx(4 * rows, abs=4)
 
 
+ACCOUNTS = {"USD": "", "EUR": "EUR", "JPY": "JPY"}
+
+
+def on_signals_alone(costs: Costs, seed: int, bars: int = 300) -> BacktestResult:
+    """Return a backtest whose trades stay the same whatever they cost: fixed lots, far stops, no hurdle."""
+    walk, laws = varied_market(seed, bars=bars)
+    yen = random_bars(np.random.default_rng(seed + 1), bars, 0.001, start=110.0)
+    earlier = yen.with_columns(pl.col("ts_utc") - pl.duration(hours=2))
+    strategy = StrategyConfig(
+        horizon_bars=6,
+        entry_probability=0.6,
+        stop_scales=40.0,
+        take_profit_scales=40.0,
+        distance_unit="percent",
+        holding_limit_bars=5,
+        cost_multiple=0.0,
+        sizing="lots",
+        lots=0.3,
+    )
+    return run_backtest(walk, laws, strategy, costs, symbol="EURUSD", rates={"USDJPY": earlier}, cash=1e7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 2),
+    account=st.sampled_from(sorted(ACCOUNTS)),
+    source=st.sampled_from(["constant", "session"]),
+    slippage=st.floats(0, 1),
+    range_share=st.floats(0, 0.05),
+    per_lot=st.floats(0, 7),
+    percent=st.floats(0, 0.01),
+    swap=st.floats(-3, 3),
+)
+def test_a_backtest_repriced_at_its_break_even_spread_earns_nothing_in_any_account(
+    seed: int, account: str, source: str, slippage: float, range_share: float, per_lot: float, percent: float,
+    swap: float,
+) -> None:  # fmt: skip
+    free = Costs(
+        spread_pips=0, slippage_pips=0, commission_per_lot=0, leverage=500, stop_out=0,
+        account_currency=ACCOUNTS[account],
+    )  # fmt: skip
+    costs = replace(
+        free,
+        spread_source=source,
+        spread_pips=1.5,
+        spread_by_hour_pips=tuple(0.5 + hour % 5 for hour in range(24)),
+        slippage_pips=slippage,
+        slippage_range_share=range_share,
+        commission_per_lot=per_lot,
+        commission_percent=percent,
+        swap_long_pips=swap,
+        swap_short_pips=-0.5,
+    )
+    paid, unpaid = on_signals_alone(costs, seed), on_signals_alone(free, seed)
+    assert paid.trades["exit_bar"].to_list() == unpaid.trades["exit_bar"].to_list()
+    if paid.trades.height == 0:
+        return
+    found = trade_economics(paid.trades, paid.equity, paid.stats, "EURUSD")
+    gross, net = (float(one.trades["profit"].sum()) for one in (unpaid, paid))
+    # money is turned at the rate of the moment; a pip at the mean rate of all that was traded
+    near = 0.005 * max(abs(found.cost), abs(gross)) if account != "USD" else 0.0
+    assert found.cost == pytest.approx(gross - net, rel=1e-9, abs=near + 1e-3)
+    assert found.cost_per_trade == found.cost / paid.trades.height
+    if gross > 0 and found.cost_share is not None:
+        assert found.cost_share == pytest.approx(found.cost / (net + found.cost), rel=1e-9)
+    if found.break_even_pips > 0:
+        repriced = on_signals_alone(replace(free, spread_pips=found.break_even_pips), seed)
+        assert float(repriced.trades["profit"].sum()) == pytest.approx(0, abs=near + 1e-3)
+
+
+def test_a_swap_received_makes_trading_cheaper() -> None:
+    trades, equity, paid = book(0, Costs(), "EURUSD")
+    plain = trade_economics(trades, equity, paid, "EURUSD")
+    helped = trade_economics(trades, equity, paid | {"swap": 5.0}, "EURUSD")
+    assert helped.cost == pytest.approx(plain.cost - 5.0)
+    assert helped.break_even_pips < plain.break_even_pips  # of the same profit, less was earned by the trades
+
+
+def test_trades_that_would_lose_for_free_have_no_share_of_cost() -> None:
+    trades, equity, paid = book(0, Costs(), "EURUSD")
+    losing = trades.with_columns(profit=pl.lit(-1000.0))
+    found = trade_economics(losing, equity, paid, "EURUSD")
+    assert found.cost_share is None
+    assert found.break_even_pips < 0
+
+
 def test_bad_input_is_refused_by_name() -> None:
-    trades, equity = book(0, Costs(), "EURUSD")
+    trades, equity, paid = book(0, Costs(), "EURUSD")
     with pytest.raises(BadInput, match="made no trade"):
-        trade_economics(trades.clear(), equity, Costs(), "EURUSD")
+        trade_economics(trades.clear(), equity, paid, "EURUSD")
     with pytest.raises(BadInput, match=r"lack \['profit'\]"):
-        trade_economics(trades.drop("profit"), equity, Costs(), "EURUSD")
+        trade_economics(trades.drop("profit"), equity, paid, "EURUSD")
     with pytest.raises(BadInput, match="not finite"):
-        trade_economics(trades.with_columns(profit=pl.lit(float("nan"))), equity, Costs(), "EURUSD")
+        trade_economics(trades.with_columns(profit=pl.lit(float("nan"))), equity, paid, "EURUSD")
     with pytest.raises(BadInput, match="more than one bar"):
-        trade_economics(trades, equity.head(1), Costs(), "EURUSD")
+        trade_economics(trades, equity.head(1), paid, "EURUSD")
+    with pytest.raises(BadInput, match="mean equity"):
+        trade_economics(trades, equity.with_columns(equity=pl.lit(0.0)), paid, "EURUSD")
+    with pytest.raises(BadInput, match="turnover was None"):
+        trade_economics(trades, equity, {n: v for n, v in paid.items() if n != "turnover"}, "EURUSD")
+    with pytest.raises(BadInput, match="turnover of trades of EURUSD must be above 0"):
+        trade_economics(trades, equity, paid | {"turnover": 0.0}, "EURUSD")
     with pytest.raises(BadInput, match="round_trip_cost"):
         break_even_hit_rate(-1e-9, 0.1)
     with pytest.raises(BadInput, match="mean_absolute_return"):

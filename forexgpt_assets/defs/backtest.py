@@ -57,7 +57,7 @@ def backtest(
         rates=market.rates,
     )
     economics = (
-        asdict(trade_economics(result.trades, result.equity, settings.costs, symbol)) if result.trades.height else {}
+        asdict(trade_economics(result.trades, result.equity, result.stats, symbol)) if result.trades.height else {}
     )
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
     platform.scores.replace_backtest(

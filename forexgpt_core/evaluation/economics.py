@@ -1,6 +1,7 @@
 """Can the skill pay for the trading, and are there observations enough to know?"""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.dependence import variance_of_window_mean
@@ -17,7 +17,8 @@ Floats = NDArray[np.float64]
 
 _LEAST_ROWS = 10
 _YEAR_SECONDS = 365.25 * 86_400
-_TRADE_COLUMNS = ("entry_utc", "exit_utc", "lots", "entry_price", "exit_price", "profit")
+_TRADE_COLUMNS = ("lots", "entry_price", "exit_price", "profit")
+_COUNTED = ("spread_cost", "slippage_cost", "commission", "swap", "turnover")
 
 
 def break_even_hit_rate(round_trip_cost: float, mean_absolute_return: float) -> float:
@@ -38,59 +39,93 @@ def break_even_hit_rate(round_trip_cost: float, mean_absolute_return: float) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeEconomics:
-    """What the trades of a backtest could have cost, and how much was traded.
+    """What the trades of a backtest have cost, what they could have cost, and how much was traded.
+
+    A pip is worth what it was on average over all that was bought and sold, so pips mean the same in every account.
 
     Attributes:
         trades: finished trades.
-        cost_pips: what a round trip cost: spread, slippage of both sides and both commissions, in pips.
+        cost: spread, slippage and commissions paid, less swap received (or with swap paid), in account currency.
+        cost_per_trade: likewise.
+        cost_share: of what the trades would have earned for free; above 1 costs took more than there was, None where
+            there was nothing to take.
+        cost_pips: cost of a round trip.
         break_even_pips: the round-trip cost at which these very trades earn 0; below 0 they lose even for free. Other
             costs would also change which trades are made, so it is a margin and no forecast.
         turnover_per_year: notional bought and sold over mean equity, both sides counted, per year of the span.
     """
 
     trades: int
+    cost: float
+    cost_per_trade: float
+    cost_share: float | None
     cost_pips: float
     break_even_pips: float
     turnover_per_year: float
 
 
-def trade_economics(trades: pl.DataFrame, equity: pl.DataFrame, costs: Costs, symbol: str) -> TradeEconomics:
-    """Return break-even cost and turnover of a backtest.
+def trade_economics(
+    trades: pl.DataFrame, equity: pl.DataFrame, stats: Mapping[str, object], symbol: str
+) -> TradeEconomics:
+    """Return costs, break-even cost and turnover of a backtest, whatever its costs and the currency of its account.
 
     Args:
-        trades: with entry_utc, exit_utc, lots, entry_price, exit_price and profit (net, quote currency) of each trade.
-        equity: `ts_utc, equity` of the account in quote currency over the whole span.
-        costs: that the trades have paid.
+        trades: with lots, entry_price, exit_price and profit (net, account currency) of each trade.
+        equity: `ts_utc, equity` of the account over the whole span.
+        stats: spread_cost, slippage_cost, commission, swap and turnover of those trades, in account currency, as
+            `backtest.engine` counts them: each at the rate of the moment it was paid.
 
     Raises:
-        BadInput: there is no trade, a column is absent, a figure is not finite, or the span has no length.
+        BadInput: there is no trade, a column or figure is absent or not finite, or the span has no length.
     """
     absent = [name for name in _TRADE_COLUMNS if name not in trades.columns]
     if absent or not {"ts_utc", "equity"} <= set(equity.columns):
         raise BadInput(f"trades need {', '.join(_TRADE_COLUMNS)} and equity ts_utc, equity; trades lack {absent}")
     if trades.height == 0:
         raise BadInput(f"the backtest of {symbol} made no trade, so it has no break-even cost")
-    lots, bought, sold, profit = (
-        trades[name].cast(pl.Float64).to_numpy() for name in ("lots", "entry_price", "exit_price", "profit")
-    )
+    spread, slippage, commission, swap, turnover = (_figure(stats, name) for name in _COUNTED)
+    lots, bought, sold, profit = (trades[name].cast(pl.Float64).to_numpy() for name in _TRADE_COLUMNS)
     if not (np.isfinite(profit).all() and np.isfinite(bought).all() and np.isfinite(sold).all() and (lots > 0).all()):
         raise BadInput(f"trades of {symbol} hold prices or profits that are not finite, or lots not above 0")
     pair = instrument(symbol)
     units = lots * float(pair.lot_units)
-    pip_value = pair.pip * float(units.sum())  # of one pip on every trade, in quote currency
-    paid = (costs.spread_pips + 2 * costs.slippage_pips) + 2 * costs.commission_per_lot * float(lots.sum()) / pip_value
-    times = equity["ts_utc"]
-    seconds = (times[-1] - times[0]).total_seconds() if equity.height > 1 else 0.0
-    mean_equity = float(equity["equity"].to_numpy().mean()) if equity.height else 0.0
-    if not (seconds > 0 and math.isfinite(mean_equity) and mean_equity > 0):
-        raise BadInput(f"the account of {symbol} needs equity above 0 over more than one bar")
-    notional = float((units * (bought + sold)).sum())
+    rate = turnover / float((units * (bought + sold)).sum())  # account currency per unit of quote currency
+    pip_value = pair.pip * float(units.sum()) * rate  # of one pip on every trade
+    if not pip_value > 0:
+        raise BadInput(f"the turnover of trades of {symbol} must be above 0, was {turnover}")
+    cost = spread + slippage + commission - swap
+    gross = float(profit.sum()) + cost
     return TradeEconomics(
         trades=trades.height,
-        cost_pips=paid,
-        break_even_pips=paid + float(profit.sum()) / pip_value,
-        turnover_per_year=notional / mean_equity / (seconds / _YEAR_SECONDS),
+        cost=cost,
+        cost_per_trade=cost / trades.height,
+        cost_share=cost / gross if gross > 0 else None,
+        cost_pips=cost / pip_value,
+        break_even_pips=gross / pip_value,
+        turnover_per_year=turnover / _mean_equity(equity, symbol) / _years(equity, symbol),
     )
+
+
+def _figure(stats: Mapping[str, object], name: str) -> float:
+    value = stats.get(name)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadInput(f"the figures of the backtest need {', '.join(_COUNTED)}, finite; {name} was {value}")
+    return float(value)
+
+
+def _years(equity: pl.DataFrame, symbol: str) -> float:
+    times = equity["ts_utc"]
+    seconds = (times[-1] - times[0]).total_seconds() if equity.height > 1 else 0.0
+    if not seconds > 0:
+        raise BadInput(f"the account of {symbol} needs equity over more than one bar")
+    return seconds / _YEAR_SECONDS
+
+
+def _mean_equity(equity: pl.DataFrame, symbol: str) -> float:
+    mean = float(equity["equity"].to_numpy().mean()) if equity.height else math.nan
+    if not (math.isfinite(mean) and mean > 0):
+        raise BadInput(f"the account of {symbol} needs a mean equity that is finite and above 0, was {mean}")
+    return mean
 
 
 def turnover_of_positions(positions: Floats, periods_per_year: float) -> float:
