@@ -52,6 +52,7 @@ from forexgpt_core.strategy.sizing import Outlook, lots_for
 
 if TYPE_CHECKING:
     import pandas as pd
+    from backtesting import Backtest
 
 DIFFERENCES = {
     "margin": "the library tests an entry's margin with what is known at the close of the bar that fills it, revalues"
@@ -75,7 +76,7 @@ DIFFERENCES = {
 }
 """Where backtesting.py and the engine do not mean the same thing, and what each means."""
 
-_LEAD = 1  # bars put before the span
+LEAD = 1  # bars put before the span
 
 
 def unsaid(costs: Costs, symbol: str) -> str:
@@ -123,6 +124,11 @@ def run_backtest(
 
 def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> BacktestResult:
     """Return the backtest of one configuration on a span that is laid out already."""
+    return run_with_plot(span, config, cash=cash)[1]
+
+
+def run_with_plot(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> "tuple[Backtest, BacktestResult]":
+    """Return the library's own object, which can plot the run, beside what `run_span` returns."""
     if not (np.isfinite(cash) and cash > 0):
         raise BadInput(f"cash must be a finite number above 0, was {cash}")
     if missing := unsaid(span.costs, span.symbol):
@@ -136,7 +142,7 @@ def run_span(span: Span, config: StrategyConfig, *, cash: float = 100_000.0) -> 
             _frame(span), _strategy_class(), cash=cash, commission=session.charge, margin=1 / span.costs.leverage
         )
         run = backtest.run(session=session)
-    return _result(span, session, run, cash)
+    return backtest, _result(span, session, run, cash)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -313,7 +319,7 @@ def _frame(span: Span) -> "pd.DataFrame":
     import pandas as pd
 
     prices = span.bars.select("open", "high", "low", "close").to_numpy()
-    lead = np.full((_LEAD, 4), prices[0, 0])
+    lead = np.full((LEAD, 4), prices[0, 0])
     step = span.ts_utc[1] - span.ts_utc[0]
     index = pd.DatetimeIndex(np.concatenate((span.ts_utc[:1] - step, span.ts_utc)))
     return pd.DataFrame(np.vstack((lead, prices)), index=index, columns=["Open", "High", "Low", "Close"])
@@ -321,12 +327,12 @@ def _frame(span: Span) -> "pd.DataFrame":
 
 def _result(span: Span, session: _Session, run: "pd.Series[Any]", cash: float) -> BacktestResult:
     strategy = run["_strategy"]
-    equity: Floats = run["_equity_curve"]["Equity"].to_numpy()[_LEAD:].copy()
+    equity: Floats = run["_equity_curve"]["Equity"].to_numpy()[LEAD:].copy()
     ruin = np.flatnonzero(equity <= 0)
     rows = [_trade_row(span, session, trade) for trade in strategy.closed_trades]
     for trade in strategy.trades:  # closed here, see the module
         if ruin.size:
-            rows.append(_trade_row(span, session, trade, at=int(ruin[0]) + _LEAD, reason="ruin"))
+            rows.append(_trade_row(span, session, trade, at=int(ruin[0]) + LEAD, reason="ruin"))
         else:
             equity[-1] -= session.charge_per_unit * abs(trade.size)
             rows.append(_trade_row(span, session, trade))
@@ -372,8 +378,8 @@ def _trade_row(
     return (
         _moment(span, trade.entry_bar),
         _moment(span, exit_bar),
-        trade.entry_bar - _LEAD,
-        exit_bar - _LEAD,
+        trade.entry_bar - LEAD,
+        exit_bar - LEAD,
         side.value,
         lots,
         bought,
@@ -402,4 +408,4 @@ def _exit_reason(session: _Session, trade: Any, exit_bid: float) -> str:
 
 
 def _moment(span: Span, bar: int) -> datetime:
-    return from_utc(span.ts_utc[bar - _LEAD])
+    return from_utc(span.ts_utc[bar - LEAD])
