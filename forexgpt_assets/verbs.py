@@ -150,11 +150,27 @@ def _register_models(app: typer.Typer) -> None:
 def _register_trading(app: typer.Typer) -> None:
     live = group(app, "live", "Paper and live trading.")
 
-    @app.command(epilog="Example: forexgpt backtest EURUSD --json")
-    def backtest(symbol: SymbolArgument, as_json: JsonFlag = False) -> None:
+    @app.command(epilog="Example: forexgpt backtest EURUSD --plot eurusd.html")
+    def backtest(
+        symbol: SymbolArgument,
+        plot: Annotated[
+            Path | None, typer.Option(help="Write the interactive plot of backtesting.py there.", metavar="FILE")
+        ] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
         """Trade the ensemble's out-of-sample forecasts with the default strategy."""
+        if plot is not None and not plot.parent.is_dir():
+            raise BadInput(f"--plot {plot}: there is no folder {plot.parent}")
         _run(symbol, ["backtest"])
-        show(readings.backtest_figures(Platform.prepared(), symbol), as_json=as_json)
+        platform = Platform.prepared()
+        told = readings.backtest_figures(platform, symbol)
+        show(told if as_json else readings.backtest_lines(told), as_json=as_json)
+        if plot is not None:
+            page = readings.backtest_plot(platform, symbol)
+            try:
+                plot.write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise BadInput(f"--plot {plot} cannot be written: {error.strerror}") from None
 
     @app.command(epilog="Example: forexgpt optimise EURUSD")
     def optimise(symbol: SymbolArgument) -> None:

@@ -499,11 +499,14 @@ class Platform:
         with (self.settings.home / "alerts.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def page(self, symbol: str, name: str) -> Path:
+        """Return where an interactive page of a pair is kept."""
+        return self.settings.home / "pages" / symbol / f"{name}.html"
+
     def save_page(self, symbol: str, name: str, html: str) -> Path:
         """Write an interactive page and return its path."""
-        folder = self.settings.home / "pages" / symbol
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{name}.html"
+        path = self.page(symbol, name)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_text(html, encoding="utf-8")
         return path
 

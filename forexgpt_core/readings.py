@@ -17,6 +17,28 @@ from forexgpt_core.evaluation.report_card import HorizonScore, rank
 from forexgpt_core.features.windows import Windows
 from forexgpt_core.models.catalogue import FAMILIES
 
+_OF_BACKTEST = (  # besides the familiar statistics
+    "turnover_per_year",
+    "cost_per_trade",
+    "cost_share",
+    "cost_pips",
+    "break_even_pips",
+    "spread_cost",
+    "slippage_cost",
+    "swap",
+    "probabilistic_sharpe",
+    "deflated_sharpe",
+    "trials_ever",
+    "entries_too_small",
+    "entries_refused",
+    "entries_held_back",
+    "missing_ask_bars",
+    "crossed_ask_bars",
+    "stale_rate_bars",
+    "config",
+    "plot",
+)
+
 
 def scores(platform: Platform, symbol: str) -> list[HorizonScore]:
     """Return the evaluation of every family on the current data, and of the ensemble where there is one."""
@@ -92,6 +114,27 @@ def backtest_figures(platform: Platform, symbol: str) -> dict[str, object]:
     if not rows:
         raise NotReady(f"{settings.symbol} has no backtest yet: run 'forexgpt backtest {settings.symbol}'")
     return {name: value for name, value in rows[-1].items() if value is not None and name != "recorded_utc"}
+
+
+def backtest_lines(told: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a person reads first of a backtest: the familiar statistics in their order, then those of our own."""
+    from forexgpt_core.backtest.statistics import shown
+
+    own = {name: told.get(name) for name in _OF_BACKTEST}
+    return {**shown(told.get("statistics") or {}), **shown(own)}
+
+
+def backtest_plot(platform: Platform, symbol: str) -> str:
+    """Return the page of the interactive plot of a pair's newest backtest.
+
+    Raises:
+        NotReady: there is no backtest, or it has no plot, and why.
+    """
+    told = backtest_figures(platform, symbol)
+    file = platform.page(str(told["symbol"]), "backtest")
+    if not told.get("plot_drawn") or not file.exists():
+        raise NotReady(str(told.get("plot") or f"{told['symbol']} has no plot: run 'forexgpt backtest {symbol}'"))
+    return file.read_text(encoding="utf-8")
 
 
 def forecast_rows(

@@ -1,6 +1,7 @@
 """The ensemble's out-of-sample forecasts traded on paper, bar by bar."""
 
-from dataclasses import asdict
+import html
+import json
 from time import perf_counter
 
 import dagster as dg
@@ -8,10 +9,14 @@ import dagster as dg
 from forexgpt_assets.defs.ensemble import ensemble
 from forexgpt_assets.metadata import figures, picture, table
 from forexgpt_assets.partitions import symbols
-from forexgpt_core import evidence
+from forexgpt_core import evidence, searches
 from forexgpt_core.composition import ENSEMBLE, Platform
 from forexgpt_core.domain.clock import Timeframe
 from forexgpt_core.strategy.config import StrategyConfig
+
+PAGE = "backtest.html"
+_USUAL = StrategyConfig()
+_COUNTED = ("missing_ask_bars", "crossed_ask_bars", "stale_rate_bars")
 
 
 class BacktestConfig(dg.Config):
@@ -22,20 +27,29 @@ class BacktestConfig(dg.Config):
 
     mode: str | None = None
     horizon_bars: int | None = None
-    entry_probability: float = StrategyConfig().entry_probability
-    stop_scales: float = StrategyConfig().stop_scales
-    take_profit_scales: float = StrategyConfig().take_profit_scales
-    size_fraction: float = StrategyConfig().size_fraction
-    holding_limit_bars: int = StrategyConfig().holding_limit_bars
+    entry_probability: float = _USUAL.entry_probability
+    stop_scales: float = _USUAL.stop_scales
+    take_profit_scales: float = _USUAL.take_profit_scales
+    size_fraction: float = _USUAL.size_fraction
+    holding_limit_bars: int = _USUAL.holding_limit_bars
+    cost_multiple: float = _USUAL.cost_multiple
+    distance_unit: str = _USUAL.distance_unit
+    trailing_scales: float = _USUAL.trailing_scales
+    sizing: str = _USUAL.sizing
+    lots: float = _USUAL.lots
+    max_entries: int = _USUAL.max_entries
+    opposite_exit: bool = _USUAL.opposite_exit
 
 
-@dg.asset(deps=[ensemble], partitions_def=symbols, group_name="strategy", kinds={"python"})
+@dg.asset(deps=[ensemble], partitions_def=symbols, group_name="strategy", kinds={"python", "mlflow"})
 def backtest(
     context: dg.AssetExecutionContext, config: BacktestConfig, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """One strategy over the ensemble's out-of-sample forecasts, with spread, commission, slippage and margin."""
-    from forexgpt_core.backtest.engine import run_backtest
-    from forexgpt_core.evaluation.economics import trade_economics
+    from forexgpt_core.backtest.engine import run_span
+    from forexgpt_core.backtest.plot import interactive_plot
+    from forexgpt_core.backtest.span import lay_out
+    from forexgpt_core.backtest.statistics import familiar_stats, own_stats, shown
     from forexgpt_core.reporting.backtest import equity_picture
 
     started = perf_counter()
@@ -46,19 +60,16 @@ def backtest(
     strategy = StrategyConfig(
         **{**config.model_dump(exclude={"mode"}), "horizon_bars": _horizon(config, forecasts.horizons_bars)}
     )
-    result = run_backtest(
-        bars,
-        forecasts,
-        strategy,
-        settings.costs,
-        symbol=symbol,
-        cash=settings.cash,
-        no_entry=market.no_entry,
-        rates=market.rates,
-    )
-    economics = (
-        asdict(trade_economics(result.trades, result.equity, result.stats, symbol)) if result.trades.height else {}
-    )
+    span = lay_out(bars, forecasts, settings.costs, symbol=symbol, no_entry=market.no_entry, rates=market.rates)
+    result = run_span(span, strategy, cash=settings.cash)
+    statistics = familiar_stats(result, span.close)
+    own = own_stats(result, symbol, searches.trials_ever(platform, settings))
+    counted = {name: getattr(span.quotes, name) for name in _COUNTED}
+    title = f"{symbol} {timeframe} {strategy.hash12}"
+    plot = interactive_plot(span, strategy, result, settings.cash, title=title)
+    drawing = equity_picture(result, title)
+    # Without a plot the page says why: an older plot would stand there for this strategy's.
+    file = platform.save_page(symbol, "backtest", plot.html or f"<!DOCTYPE html><p>{html.escape(plot.said)}</p>")
     version = platform.lake.replace("backtest_equity", symbol, timeframe, result.equity)
     platform.scores.replace_backtest(
         symbol,
@@ -68,7 +79,11 @@ def backtest(
         [
             {
                 **result.stats,
-                **economics,
+                **own,
+                **counted,
+                "statistics": statistics,
+                "plot": plot.said,
+                "plot_drawn": plot.html is not None,
                 "mode": config.mode,
                 "config": strategy.hash12,
                 "strategy": strategy.document(),
@@ -77,17 +92,40 @@ def backtest(
             }
         ],
     )
+    run_id = platform.registry.record_report(
+        symbol=symbol,
+        timeframe=str(timeframe),
+        name="backtest",
+        metrics={name: float(value) for name, value in {**result.stats, **own}.items() if _is_number(value)},
+        tags={"dagster_run": context.run.run_id, "config": strategy.hash12},
+        artifacts={
+            "equity.png": drawing,
+            "statistics.json": json.dumps(statistics, indent=2, allow_nan=False).encode(),
+            **({} if plot.html is None else {PAGE: plot.html.encode()}),
+        },
+    )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result.trades.height,
             **figures(result.stats),
-            **figures(economics),
+            **figures(own),
+            **figures(counted),
             **figures({"spread_pips": settings.costs.spread_pips}),
             **figures({"config": strategy.hash12, "lake_version": version, "seconds": perf_counter() - started}),
+            "statistics": table([{"figure": name, "value": text} for name, text in shown(statistics).items()]),
             "trades": table(result.trades.tail(50).to_dicts()),
-            "equity": picture(equity_picture(result, f"{symbol} {timeframe} {strategy.hash12}"), "equity and drawdown"),
+            "equity": picture(drawing, "equity and drawdown"),
+            "plot": plot.said
+            if plot.html is None
+            else dg.MetadataValue.url(platform.registry.artifact_url(run_id, PAGE)),
+            "plot_shows": plot.said,
+            "file": dg.MetadataValue.path(file),
         }
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _horizon(config: BacktestConfig, forecast_bars: tuple[int, ...]) -> int:
