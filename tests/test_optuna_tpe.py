@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from forexgpt_core.backtest.performance import Stats
 from forexgpt_core.errors import BadInput, NotReady, StoreError
 from forexgpt_core.optimisation.optuna_study import Direction, quiet_optuna
+from forexgpt_core.optimisation.search import Progress
 from forexgpt_core.optimisation.tpe import AskSettings, Found, Goal, search_strategies
 from forexgpt_core.optimisation.trials import Memory
 from forexgpt_core.strategy.config import StrategyConfig
@@ -164,15 +165,14 @@ def test_several_goals_give_a_front() -> None:
 
 
 def test_a_stopped_search_keeps_what_it_found_and_goes_on_later() -> None:
-    keeper, trials, shares = Kept(), Memory(), []
-    stop = lambda: len(shares) == 3  # noqa: E731
-    found = run(
-        keeper=keeper, trials=trials, should_stop=stop, progress=lambda share, message: shares.append((share, message))
-    )
+    keeper, trials, told = Kept(), Memory(), list[Progress]()
+    stop = lambda: len(told) == 3  # noqa: E731
+    found = run(keeper=keeper, trials=trials, should_stop=stop, progress=told.append)
     assert not found.finished
     assert found.note == "stopped after 24 of 48 proposals"
-    assert [share for share, _ in shares] == [8 / 48, 16 / 48, 24 / 48]
-    assert "24/48 proposals: " in shares[-1][1]
+    assert [(one.phase, one.generation, one.generations) for one in told] == [("tpe", n, 6) for n in (1, 2, 3)]
+    assert [one.trials for one in told] == sorted(one.trials for one in told)
+    assert [one.best.get("sharpe") for one in told] == list(found.history)
     assert len(found.history) == 3
     assert run(keeper=keeper, trials=trials) == run()
     with pytest.raises(NotReady, match="stopped before its first batch"):

@@ -68,13 +68,17 @@ RETURN = Objective(name="return_pct", direction="max")
 DRAWDOWN = Objective(name="max_drawdown_pct", direction="min")
 SHARPE = Objective(name="sharpe", direction="max", undefined=0.0)  # of an equity that never moves
 WIN_RATE = Objective(name="win_rate_pct", direction="max", undefined=0.0)  # of no trades
+SORTINO = Objective(name="sortino", direction="max", undefined=0.0)  # of an equity that never falls: it never moved
+PROFIT_FACTOR = Objective(name="profit_factor", direction="max")  # of no loss: too lucky to be searched for
+FRONT = (RETURN, DRAWDOWN, SHARPE, WIN_RATE)
+OBJECTIVES = {one.name: one for one in (*FRONT, SORTINO, PROFIT_FACTOR)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goals:
     """Objectives, in the order of every array of their values, and hard constraints."""
 
-    objectives: tuple[Objective, ...] = (RETURN, DRAWDOWN, SHARPE, WIN_RATE)
+    objectives: tuple[Objective, ...] = FRONT
     constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
@@ -143,19 +147,26 @@ class Goals:
         return float(beyond + lacking)
 
 
-def strategy_goals(*, min_trades: int, max_drawdown_pct: float | None = None) -> Goals:
+def strategy_goals(*, min_trades: int, max_drawdown_pct: float | None = None, objectives: Sequence[str] = ()) -> Goals:
     """Return the goals of a search for strategies: more return, less drawdown, more Sharpe, more wins.
 
+    Args:
+        objectives: names of OBJECTIVES in place of these four.
+
     Raises:
-        BadInput: min_trades is below 1 or max_drawdown_pct not above 0.
+        UnknownName: an objective is not one of them.
+        BadInput: one is named twice, min_trades is below 1 or max_drawdown_pct not above 0.
     """
+    for name in objectives:
+        if name not in OBJECTIVES:
+            raise UnknownName(f"unknown objective '{name}'{hint(name, OBJECTIVES)}")
     if min_trades < 1:
         raise BadInput(f"min_trades must be 1 or more, was {min_trades}")
     if max_drawdown_pct is not None and not max_drawdown_pct > 0:
         raise BadInput(f"max_drawdown_pct must be above 0, was {max_drawdown_pct}")
     enough = Constraint(name="trades", least=min_trades)
     calm = () if max_drawdown_pct is None else (Constraint(name=DRAWDOWN.name, most=max_drawdown_pct),)
-    return Goals(constraints=(enough, *calm))
+    return Goals(objectives=tuple(OBJECTIVES[name] for name in objectives) or FRONT, constraints=(enough, *calm))
 
 
 def number(stats: Stats, name: str) -> float | None:

@@ -19,7 +19,8 @@ from forexgpt_core.optimisation.space import Space
 from forexgpt_core.optimisation.trials import C
 
 Floats = NDArray[np.float64]
-Method = Literal["hybrid", "nsga2", "nsga3", "ga", "grid", "random"]
+Method = Literal["hybrid", "nsga2", "nsga3", "ga", "grid", "random", "tpe"]
+SINGLE: tuple[Method, ...] = ("ga", "tpe")  # that search for one objective
 Ending = Literal["finished", "generation limit"]
 
 
@@ -30,13 +31,14 @@ class SearchSettings:
     Attributes:
         method: "hybrid": a coarse grid, then NSGA-II from its best and from random points. "nsga2", "nsga3" (many
             objectives), "ga" (a single one): genetic search from random points. "grid": the coarse grid alone.
-            "random": as many random points as the genetic search would try.
+            "random": as many random points as the genetic search would try. "tpe" (a single objective): as many asked
+            of Optuna, a generation at a time, see `asked.run_asked`.
         generations: at most, the first one included; a generation has `population` candidates.
         grid_count: candidates of the coarse grid, see `Space.grid`; powers of two cover most evenly.
         grid_seeds: how many of them enter the first generation of "hybrid"; random points fill it up.
         crossover: probability that two parents are crossed.
         mutation: probability that a coordinate mutates.
-        patience: genetic search stops after so many generations without progress; 0 never does.
+        patience: genetic search and "tpe" stop after so many generations without progress; 0 never does.
         tolerance: progress is a hypervolume that has grown by more than this share (for a single objective: any gain).
         time_limit_seconds: stop after so long; what is found then depends on the machine.
         batch: candidates evaluated at once; several workers share a generation by batches.
@@ -118,15 +120,28 @@ def steps(space: Space[C], goals: Goals, settings: SearchSettings) -> Steps[C]:
     Raises:
         BadInput: the method cannot search for these goals.
     """
+    require_fit(settings, goals)
+    if settings.method not in _METHODS:
+        raise BadInput(f"{settings.method} does not propose by itself; see asked.run_asked")
+    made: Steps[C] = _METHODS[settings.method](space, goals, settings)
+    return made
+
+
+def require_fit(settings: SearchSettings, goals: Goals) -> None:
+    """Refuse a method that cannot search for these goals.
+
+    Raises:
+        BadInput: it cannot.
+    """
     count = len(goals.objectives)
-    if settings.method == "ga" and count != 1:
-        raise BadInput(f"ga searches for a single objective, not for {count}; use nsga2, nsga3 or hybrid")
+    if settings.method in SINGLE and count != 1:
+        raise BadInput(
+            f"{settings.method} searches for a single objective, not for {count}; use nsga2, nsga3 or hybrid"
+        )
     if settings.method == "nsga3" and not 2 <= count <= settings.population:
         raise BadInput(
             f"nsga3 needs two objectives or more and a population no smaller, had {count} and {settings.population}"
         )
-    made: Steps[C] = _METHODS[settings.method](space, goals, settings)
-    return made
 
 
 def _grid(space: Space[C], goals: Goals, settings: SearchSettings) -> Steps[C]:

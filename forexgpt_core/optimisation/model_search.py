@@ -18,7 +18,7 @@ from forexgpt_core.evaluation.direction import direction
 from forexgpt_core.optimisation.inner_folds import InnerFolds, OptionSet, joined, scaled_losses
 from forexgpt_core.optimisation.option_space import OptionSpace
 from forexgpt_core.optimisation.optuna_study import StudyKeeper
-from forexgpt_core.optimisation.tpe import AskSettings, Found, Goal, Progress, search
+from forexgpt_core.optimisation.tpe import AskSettings, Found, Goal, Tell, search
 from forexgpt_core.optimisation.trials import Evaluate, TrialStore
 from forexgpt_core.strategy.config import StrategyConfig
 
@@ -61,7 +61,7 @@ class BacktestOf:
 
     Attributes:
         candles: bid bars; those after the last forecast's origin are not read.
-        backtest: `backtest.kernc.run_backtest`, or another with its arguments and a result that has `stats`.
+        backtest: `backtest.engine.run_backtest`, or another with its arguments and a result that has `stats`.
     """
 
     candles: pl.DataFrame
@@ -73,13 +73,13 @@ class BacktestOf:
 
     def __call__(self, forecasts: ForecastBatch) -> Stats:
         """Return the figures of trading these forecasts."""
-        run = self.backtest or _kernc()
+        run = self.backtest or _compiled()
         stats: Stats = run(self.candles, forecasts, self.config, self.costs, symbol=self.symbol, cash=self.cash).stats
         return stats
 
 
-def _kernc() -> Callable[..., Any]:
-    from forexgpt_core.backtest.kernc import run_backtest
+def _compiled() -> Callable[..., Any]:
+    from forexgpt_core.backtest.engine import run_backtest
 
     return run_backtest
 
@@ -106,7 +106,7 @@ def search_models(
     study: str,
     trials: TrialStore,
     keeper: StudyKeeper | None = None,
-    progress: Progress = lambda share, message: None,
+    progress: Tell = lambda told: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Found[OptionSet]:
     """Return the option sets that no other beats on all figures; resumable as `tpe.search` is.

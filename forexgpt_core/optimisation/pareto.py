@@ -1,5 +1,7 @@
 """Strategy settings that no other tried setting beats on return, drawdown, Sharpe and win rate together.
 
+Searched for a single objective there is no front: the best few by it stand in its place, scored and judged likewise.
+
 The search sees the earlier part of the span only. Then every member of the front is scored on the later part, after a
 purge of the longest forecast horizon and an embargo, as a whole and span by span. Choosing by the later scores would
 spend them, so picks read the earlier ones.
@@ -9,6 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +26,10 @@ from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.forecasts import ForecastBatch
 from forexgpt_core.errors import BadInput
 from forexgpt_core.evaluation.cscv import largest_blocks
-from forexgpt_core.optimisation.goals import Goals, strategy_goals
-from forexgpt_core.optimisation.methods import Method, SearchSettings
+from forexgpt_core.optimisation.asked import run_asked
+from forexgpt_core.optimisation.goals import SHARPE, Goals, strategy_goals
+from forexgpt_core.optimisation.methods import SINGLE, Method, SearchSettings, require_fit
+from forexgpt_core.optimisation.optuna_study import StudyKeeper
 from forexgpt_core.optimisation.parts import split
 from forexgpt_core.optimisation.picks import PICKS, pick_named
 from forexgpt_core.optimisation.search import Progress, SearchRun, run_search
@@ -36,6 +41,7 @@ from forexgpt_core.strategy.config import StrategyConfig
 SEARCH_VERSION = 2  # of what a search computes; a change makes every study another one
 SPAN_FIGURES = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "profit_factor", "trades")
 _MOMENTS = "_moments"  # figure of a trial: its block moments, so that nobody backtests it again to judge the search
+_BEST = 10  # members of a search for a single objective
 _MANY_TRIALS, _FEW_BLOCKS = 2_000, 12  # of more trials, 12 blocks (924 halves) say in a second what 16 do in ten
 
 
@@ -45,6 +51,8 @@ class ParetoSettings:
 
     Attributes:
         method: see `methods.SearchSettings`, as well as the settings of the same name below.
+        objectives: names of `goals.OBJECTIVES`; none for those usual with the method: return, drawdown, Sharpe and win
+            rate, or Sharpe alone where it searches for one.
         population: configurations per generation, and the most members a front is reported with.
         generations: at most, the first one included.
         grid: configurations of the coarse grid that "hybrid" begins with.
@@ -73,8 +81,10 @@ class ParetoSettings:
     min_trades: int = 10
     max_drawdown_pct: float | None = None
     time_limit_seconds: float | None = None
+    objectives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "objectives", tuple(self.objectives))  # a stored document has a list
         if not 0 < self.in_sample_share < 1:
             raise BadInput(f"in_sample_share must lie in (0, 1), was {self.in_sample_share}")
         if self.embargo_bars < 0 or self.later_spans < 1:
@@ -82,7 +92,8 @@ class ParetoSettings:
                 f"embargo_bars must be 0 or more and later_spans 1 or more, were {self.embargo_bars},"
                 f" {self.later_spans}"
             )
-        _ = self.search, self.goals, self.search_space((1,))  # each checks its own
+        _ = self.search_space((1,))  # checks its own, as do the others
+        require_fit(self.search, self.goals)
 
     @property
     def search(self) -> SearchSettings:
@@ -100,7 +111,18 @@ class ParetoSettings:
     @property
     def goals(self) -> Goals:
         """Return what is searched for."""
-        return strategy_goals(min_trades=self.min_trades, max_drawdown_pct=self.max_drawdown_pct)
+        usual = (SHARPE.name,) if self.method in SINGLE else ()
+        return strategy_goals(
+            min_trades=self.min_trades,
+            max_drawdown_pct=self.max_drawdown_pct,
+            objectives=self.objectives or usual,
+        )
+
+    @property
+    def single(self) -> str | None:
+        """Return the objective where it is the only one."""
+        names = self.goals.names
+        return names[0] if len(names) == 1 else None
 
     def search_space(self, horizons_bars: Sequence[int]) -> SearchSpace:
         """Return the search space of a pair that is forecast over those horizons."""
@@ -139,7 +161,7 @@ class ParetoResult:
     """What a search found.
 
     Attributes:
-        members: the front, best in-sample Sharpe first, then by hash.
+        members: the front, best in-sample Sharpe first, then by hash; of a single objective the best few, best first.
         evaluated: every configuration that was backtested on the earlier part, in the order tried (a stored result has
             its front first). Those tried to see how stable the picks are come last. Any honest reading of the best one
             has to be corrected for them all.
@@ -275,6 +297,8 @@ def search(
     no_entry: Bools | None = None,
     rates: Mapping[str, pl.DataFrame] | None = None,
     store: TrialStore | None = None,
+    study: str = "strategies",
+    keeper: StudyKeeper | None = None,
     progress: Callable[[Progress], None] = lambda told: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[ParetoResult, SearchEvidence]:
@@ -285,6 +309,7 @@ def search(
     Args:
         candles, forecasts, costs, symbol, cash, no_entry, rates: see `backtest.engine.run_backtest`.
         store: memory of the trials; by default one that is forgotten afterwards.
+        study, keeper: of a search that Optuna leads, see `asked.run_asked`; no other reads them.
         progress: called after every generation.
         should_stop: asked before every batch of the search; what was found by then is kept and scored.
 
@@ -309,13 +334,14 @@ def search(
     store = Memory() if store is None else store
     searched = span_of(parts.searched)
     bench = _Bench(span=searched, cash=cash, blocks=_blocks(searched.ends.size, settings))
-    run = run_search(
+    lead = partial(run_asked, study=study, keeper=keeper) if settings.method == "tpe" else run_search
+    run = lead(
         space, bench.evaluate, settings.goals, settings.search, store, progress=progress, should_stop=should_stop
     )
     trials = [Trial(config=trial.candidate, in_sample=shown(trial.figures)) for trial in run.trials]
-    front = _ranked([trials[row] for row in run.front(settings.population)])
+    front = [trials[row] for row in run.best(_BEST)] if settings.single else _ranked(run, trials)
     later, returns = _scored(front, [span_of(parts.later), *map(span_of, parts.spans)], cash)
-    picks = {how: front[pick_named(how, [one.in_sample for one in front], settings.goals)].config for how in PICKS}
+    picks = {how: front[place].config for how, place in _picked(front, settings).items()}
     near, steadiness = _steadiness(picks.values(), space, bench, settings.goals, store, run)
     result = ParetoResult(
         settings=settings,
@@ -347,8 +373,17 @@ def _blocks(days: int, settings: ParetoSettings) -> int:
     return largest_blocks(days, most=_FEW_BLOCKS) if many else largest_blocks(days)
 
 
-def _ranked(front: Sequence[Trial]) -> list[Trial]:
+def _ranked(run: SearchRun[StrategyConfig], trials: Sequence[Trial]) -> list[Trial]:
+    front = [trials[row] for row in run.front(run.settings.population)]
     return sorted(front, key=lambda one: (-float(one.in_sample["sharpe"] or 0.0), one.config.hash12))
+
+
+def _picked(front: Sequence[Trial], settings: ParetoSettings) -> dict[str, int]:
+    """Return the place of a member by how it is picked; a single objective has neither a knee nor an ideal."""
+    if settings.single:
+        return {"best": 0}
+    figures = [one.in_sample for one in front]
+    return {how: pick_named(how, figures, settings.goals) for how in PICKS}
 
 
 def _scored(
@@ -399,6 +434,8 @@ def _steadiness(
 
 def _note(run: SearchRun[StrategyConfig], settings: ParetoSettings) -> str:
     remarks = [run.note] if run.note else []
+    if settings.single:
+        remarks.append(f"the best few by {settings.single} alone, not a front")
     if not run.feasible:
         most = max(int(trial.figures["trades"] or 0) for trial in run.trials)
         remarks.append(f"{settings.min_trades} trades in sample were wanted, the most was {most}")

@@ -104,6 +104,17 @@ class SearchRun(Generic[C]):
         front = nearest[non_dominated(self.values[nearest])]
         return np.sort(front if most is None else front[thin(self.values[front], most)])
 
+    def best(self, most: int) -> Ints:
+        """Return the rows of the best trials for a single objective, best first, among those that `front` looks at.
+
+        Of equal values the smallest hash stands for all: such candidates trade alike.
+        """
+        nearest = np.flatnonzero(self.violations == max(self.violations.min(), 0.0))
+        found: dict[float, int] = {}
+        for row in sorted(nearest, key=lambda row: (self.values[row, 0], self.trials[row].candidate.hash12)):
+            found.setdefault(float(self.values[row, 0]), int(row))
+        return np.array(list(found.values())[:most], dtype=np.int64)
+
 
 def run_search(
     space: Space[C],

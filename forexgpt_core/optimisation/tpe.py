@@ -14,13 +14,14 @@ import numpy as np
 
 from forexgpt_core.backtest.performance import Floats, Stats
 from forexgpt_core.errors import BadInput, NotReady
-from forexgpt_core.optimisation.front import non_dominated
+from forexgpt_core.optimisation.front import hypervolume, non_dominated
 from forexgpt_core.optimisation.optuna_study import Asked, Direction, ResumableStudy, Sampler, StudyKeeper, quiet_optuna
+from forexgpt_core.optimisation.search import Progress, Stop
 from forexgpt_core.optimisation.trials import LEASE_SECONDS, Candidate, Evaluate, TrialStore, try_all
 from forexgpt_core.strategy.config import StrategyConfig
 
 C = TypeVar("C", bound=Candidate)
-Progress = Callable[[float, str], None]
+Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class AskSettings:
         batch: candidates asked, evaluated and told together; the population of NSGA-II.
         least: figures that must reach a value, such as {"trades": 30}.
         most: figures that must not exceed one, such as {"max_drawdown_pct": 20}.
+        patience: batches without a better value of the first goal after which the search is over; 0 never ends it.
         seconds: no batch begins after so long; None for no limit.
     """
 
@@ -77,6 +79,7 @@ class AskSettings:
     seed: int = 0
     least: Mapping[str, float] = field(default_factory=lambda: {"trades": 10})
     most: Mapping[str, float] = field(default_factory=dict)
+    patience: int = 0
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -84,10 +87,10 @@ class AskSettings:
             raise BadInput("a search needs at least one goal, each figure once")
         if self.sampler not in get_args(Sampler):
             raise BadInput(f"unknown sampler '{self.sampler}'; known: {', '.join(get_args(Sampler))}")
-        if self.proposals < 1 or self.batch < 1 or self.seed < 0:
+        if self.proposals < 1 or self.batch < 1 or self.seed < 0 or self.patience < 0:
             raise BadInput(
-                f"proposals and batch must be 1 or more and seed 0 or more,"
-                f" were {self.proposals}, {self.batch} and {self.seed}"
+                f"proposals and batch must be 1 or more, seed and patience 0 or more,"
+                f" were {self.proposals}, {self.batch}, {self.seed} and {self.patience}"
             )
         if self.sampler == "nsga2" and self.batch < 4:
             raise BadInput(f"batch is the population of nsga2 and must be 4 or more, was {self.batch}")
@@ -124,7 +127,7 @@ class Found(Generic[C]):
         tried: all different candidates: what any honest reading of the best has to be corrected for.
         proposals: how many Optuna made; the rest had been tried.
         history: per batch, the best value of the first goal among feasible candidates so far; None before the first.
-        finished: False where time or the caller ended it.
+        stopped: why it ended.
         note: in words, what a reader has to know; empty if nothing.
     """
 
@@ -133,8 +136,13 @@ class Found(Generic[C]):
     proposals: int
     history: tuple[float | None, ...]
     feasible: bool
-    finished: bool
+    stopped: Stop
     note: str
+
+    @property
+    def finished(self) -> bool:
+        """Return False where time or the caller ended it."""
+        return self.stopped in ("finished", "no improvement")
 
     @property
     def repeats(self) -> int:
@@ -179,7 +187,7 @@ def search_strategies(
     study: str,
     trials: TrialStore,
     keeper: StudyKeeper | None = None,
-    progress: Progress = lambda share, message: None,
+    progress: Tell = lambda told: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Found[StrategyConfig]:
     """Search the strategies of a space; see `search`."""
@@ -203,7 +211,7 @@ def search(
     study: str,
     trials: TrialStore,
     keeper: StudyKeeper | None = None,
-    progress: Progress = lambda share, message: None,
+    progress: Tell = lambda told: None,
     should_stop: Callable[[], bool] = lambda: False,
     lease_seconds: float = LEASE_SECONDS,
     one_by_one: bool = False,
@@ -218,7 +226,7 @@ def search(
         study: name of the study: a hash of whatever decides its figures (data, costs, space, settings, seed).
         trials: of that study; figures found there are not evaluated again.
         keeper: keeps Optuna's trials; None forgets them with the process.
-        progress: called after every batch with (share done, message).
+        progress: told after every batch.
         should_stop: asked before every batch; what was found by then is returned.
         lease_seconds: for which candidates are reserved for this worker while it evaluates them.
         one_by_one: evaluate and store each candidate alone, where one takes long; else a batch at once.
@@ -244,8 +252,11 @@ def search(
     tried: dict[str, Tried[C]] = {}
     _try(kept, tried, figures_of, settings)
     distributions = asked.distributions()
-    reason = ""
-    while not session.done and not (reason := _stopped(settings, clock() - began, should_stop)):
+    stopped: Stop = "finished"
+    while not session.done:
+        if (why := _stopped(settings, tried, len(session.finished), clock() - began, should_stop)) is not None:
+            stopped = why
+            break
         batch = session.ask(distributions)
         candidates = {trial.number: asked.candidate(trial.params) for trial in batch}
         _try(candidates, tried, figures_of, settings)
@@ -256,10 +267,10 @@ def search(
         session.keep()
         count = len(session.finished)
         left = (clock() - began) / (count - loaded) * (settings.proposals - count)
-        progress(count / settings.proposals, _message(settings, tried, count, left))
+        progress(_progress(settings, list(tried.values()), count, left))
     if not tried:
-        raise NotReady(f"the search was {reason} before its first batch; nothing was found")
-    return _found(settings, tried, proposals=len(session.finished), reason=reason)
+        raise NotReady(f"the search was {_worded(stopped, settings)} before its first batch; nothing was found")
+    return _found(settings, tried, proposals=len(session.finished), stopped=stopped)
 
 
 def _figures(
@@ -304,36 +315,55 @@ def _bounded(stats: Stats, name: str) -> float:
     return value
 
 
-def _stopped(settings: AskSettings, seconds: float, should_stop: Callable[[], bool]) -> str:
+def _stopped(
+    settings: AskSettings, tried: Mapping[str, Tried[C]], count: int, seconds: float, should_stop: Callable[[], bool]
+) -> Stop | None:
+    if _stagnates(settings, tried, count):
+        return "no improvement"
     if should_stop():
-        return "stopped"
-    late = settings.seconds is not None and seconds >= settings.seconds
-    return f"out of its {settings.seconds:g} s" if late else ""
+        return "asked to stop"
+    return "time limit" if settings.seconds is not None and seconds >= settings.seconds else None
 
 
-def _message(settings: AskSettings, tried: Mapping[str, Tried[C]], count: int, left: float) -> str:
-    best = _best_of_first_goal(settings, list(tried.values()))
-    shown = "none" if best is None else f"{best:.4g}"
-    return (
-        f"{count}/{settings.proposals} proposals: {len(tried)} candidates,"
-        f" best {settings.goals[0].figure} {shown}, about {left:.0f} s left"
+def _worded(stopped: Stop, settings: AskSettings) -> str:
+    words: dict[Stop, str] = {
+        "asked to stop": "stopped",
+        "time limit": f"out of its {settings.seconds:g} s" if settings.seconds else "",
+        "no improvement": f"no better for {settings.patience} batches",
+    }
+    return words.get(stopped, "")
+
+
+def _stagnates(settings: AskSettings, tried: Mapping[str, Tried[C]], count: int) -> bool:
+    """Return whether the last batches found nothing better; asked anew, so a search that starts again says the same."""
+    if not settings.patience:
+        return False
+    history = _history(settings, sorted(tried.values(), key=lambda one: one.number), count)
+    return len(history) > settings.patience and history[-1] == history[-1 - settings.patience]
+
+
+def _progress(settings: AskSettings, tried: Sequence[Tried[C]], count: int, left: float) -> Progress:
+    values = _values(settings, [one for one in tried if one.shortfall == 0])
+    least = values.min(axis=0) if len(values) else ()
+    return Progress(
+        phase=settings.sampler,
+        generation=-(-count // settings.batch),
+        generations=-(-settings.proposals // settings.batch),
+        trials=len(tried),
+        best={goal.figure: float(-one if goal.larger else one) for goal, one in zip(settings.goals, least)},
+        hypervolume=hypervolume(values[non_dominated(values)], values) if len(values) else 0.0,
+        seconds_left=left if settings.seconds is None else min(left, settings.seconds),
     )
 
 
-def _best_of_first_goal(settings: AskSettings, tried: Sequence[Tried[C]]) -> float | None:
-    goal = settings.goals[0]
-    values = [value for one in tried if one.shortfall == 0 and (value := goal.value(one.stats)) is not None]
-    return (max if goal.larger else min)(values) if values else None
-
-
-def _found(settings: AskSettings, by_hash: Mapping[str, Tried[C]], *, proposals: int, reason: str) -> Found[C]:
+def _found(settings: AskSettings, by_hash: Mapping[str, Tried[C]], *, proposals: int, stopped: Stop) -> Found[C]:
     tried = sorted(by_hash.values(), key=lambda one: one.number)
     least = min(one.shortfall for one in tried)
     nearest = [one for one in tried if one.shortfall == least]
     front = non_dominated(_values(settings, nearest))
     feasible = least == 0
     remarks = [] if feasible else [f"no candidate meets {_asked_for(settings)}: these came closest and prove nothing"]
-    if reason:
+    if reason := _worded(stopped, settings):
         remarks.append(f"{reason} after {proposals} of {settings.proposals} proposals")
     return Found(
         best=tuple(nearest[row] for row in sorted(front)),
@@ -341,7 +371,7 @@ def _found(settings: AskSettings, by_hash: Mapping[str, Tried[C]], *, proposals:
         proposals=proposals,
         history=_history(settings, tried, proposals),
         feasible=feasible,
-        finished=not reason,
+        stopped=stopped,
         note="; ".join(remarks),
     )
 

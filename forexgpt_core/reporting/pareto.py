@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _LATER, _MUTED = "#1f4e79", "#d35400", "#b5bac2"
-_MARKERS = {"knee": "*", "ideal": "D", "best_sharpe": "^", "lowest_drawdown": "s"}
+_MARKERS = {"knee": "*", "ideal": "D", "best_sharpe": "^", "lowest_drawdown": "s", "best": "^"}
 _DPI = 110
 
 
@@ -61,8 +61,8 @@ def _draw_promise(axes: "Axes", result: ParetoResult) -> None:
     axes.scatter(*_points(before), s=34, color=_INK, label="front, in sample", zorder=3)
     axes.scatter(*_points(after), s=34, facecolors="white", edgecolors=_LATER, label="same, later", zorder=3)
     axes.axhline(0, color="#555555", linewidth=0.8)
-    for how, marker in _MARKERS.items():
-        chosen = result.member(result.picks[how])
+    for how, hash12 in result.picks.items():
+        chosen, marker = result.member(hash12), _MARKERS[how]
         drawdown, gain = _point(chosen.in_sample)
         label = f"{how.replace('_', ' ')} {chosen.hash12[:6]}"
         marks = axes.scatter([drawdown], [gain], s=150, marker=marker, label=label, linewidths=1.2, zorder=4)
