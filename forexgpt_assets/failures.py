@@ -3,6 +3,12 @@
 import dagster as dg
 
 
+def interrupted(event: dg.DagsterEvent) -> bool:
+    """Return whether a step or run failed because somebody stopped it."""
+    error = getattr(event.event_specific_data, "error", None)
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+
+
 def reason(event: dg.DagsterEvent) -> str:
     """Return the step and the text of its error, without Dagster's wrapping."""
     step = event.step_key or "run"
@@ -11,7 +17,7 @@ def reason(event: dg.DagsterEvent) -> str:
     if failure is not None and failure.description:
         return f"{step}: {failure.description}"
     error = getattr(data, "error", None)
-    if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+    if interrupted(event):
         return f"{step}: interrupted; what was finished is kept, so run it again to go on"
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause  # what stands behind the first error of our own is its cause, and says less

@@ -18,6 +18,7 @@ _OBSERVE_SECONDS = 2.0
 
 _lines: ContextVar[bool] = ContextVar("forexgpt_lines", default=False)
 _terminal: ContextVar[Progress | None] = ContextVar("forexgpt_terminal", default=None)
+_share: ContextVar[Callable[[float, str], None] | None] = ContextVar("forexgpt_share", default=None)
 
 
 def progress_of(context: dg.AssetExecutionContext) -> Progress:
@@ -43,15 +44,27 @@ def lines_of(context: dg.OpExecutionContext) -> Callable[[str], None]:
     return tell
 
 
+def shares_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[float, str], None]:
+    """Return what to tell each step of long work: the share done, in [0, 1], and words."""
+    bar = _share.get()
+
+    def tell(share: float, line: str) -> None:
+        context.log.info(line)
+        if bar is not None:
+            bar(share, line)
+
+    return tell
+
+
 def search_progress_of(context: dg.AssetExecutionContext) -> Callable[[SearchProgress], None]:
     """Return what to tell each generation of a search.
 
     A line for every one; and every few seconds an observation of the asset, so that its page draws how far it is.
     """
-    line, told_at = lines_of(context), [-math.inf]
+    line, told_at = shares_of(context), [-math.inf]
 
     def tell(told: SearchProgress) -> None:
-        line(search_line(told))
+        line(told.generation / told.generations, search_line(told))
         if monotonic() - told_at[0] < _OBSERVE_SECONDS:
             return
         told_at[0] = monotonic()
@@ -118,3 +131,23 @@ def bar_on_terminal(what: str) -> Iterator[None]:
             yield
         finally:
             _terminal.reset(token)
+
+
+@contextmanager
+def share_on_terminal(what: str) -> Iterator[None]:
+    """Show a bar on stderr, where that is a terminal, while a run in this process tells `shares_of`."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(what), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("beginning", total=1.0)
+        token = _share.set(lambda share, line: bar.update(task, completed=share, description=line))
+        try:
+            yield
+        finally:
+            _share.reset(token)

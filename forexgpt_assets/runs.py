@@ -11,7 +11,7 @@ from dagster import DagsterEventType, DagsterInstance
 from filelock import FileLock
 
 from forexgpt_assets.definitions import defs
-from forexgpt_assets.failures import reason
+from forexgpt_assets.failures import interrupted, reason
 from forexgpt_core.composition import Platform
 from forexgpt_core.domain.instruments import instrument
 from forexgpt_core.errors import ForexGPTError
@@ -24,6 +24,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 class RunFailed(ForexGPTError):
     """A Dagster run did not succeed; the text is the first failure's own."""
+
+
+class RunInterrupted(RunFailed):
+    """A person stopped a run, with Ctrl-C or in the UI; what it had finished is kept."""
 
 
 def prepare_home(settings: Settings) -> None:
@@ -93,7 +97,7 @@ def materialize(
     """Materialize assets of one pair in this process, recorded like any run.
 
     Raises:
-        RunFailed: a step failed; the text says which and why.
+        RunFailed: a step failed; the text says which and why. RunInterrupted where somebody stopped it.
     """
     selection = [dg.AssetKey(name) for name in assets]
     job = defs().resolve_implicit_global_asset_job_def()
@@ -110,13 +114,19 @@ def materialize(
 
 
 def run_job(
-    instance: DagsterInstance, name: str, config: Mapping[str, Mapping[str, object]] | None = None
+    instance: DagsterInstance,
+    name: str,
+    config: Mapping[str, Mapping[str, object]] | None = None,
+    symbol: str | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Run a job that is not made of assets."""
+    """Run a job that is not made of assets, of one pair where it is partitioned; raises as `materialize` does."""
     ops = {op: {"config": dict(values)} for op, values in (config or {}).items()}
     job = defs().resolve_job_def(name)
     result = job.execute_in_process(
-        instance=instance, run_config={**QUIET, **({"ops": ops} if ops else {})}, raise_on_error=False
+        instance=instance,
+        partition_key=symbol,
+        run_config={**QUIET, **({"ops": ops} if ops else {})},
+        raise_on_error=False,
     )
     return _succeeded(result)
 
@@ -126,7 +136,7 @@ def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
         return result
     for event in result.all_events:
         if event.event_type in (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE):
-            raise RunFailed(reason(event))
+            raise (RunInterrupted if interrupted(event) else RunFailed)(reason(event))
     raise RunFailed(f"run {result.run_id} failed; see it in the UI")
 
 

@@ -1,5 +1,6 @@
 """Verbs that run assets and jobs: what they do shows in the UI like any run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     _register_data(app)
     _register_models(app)
     _register_trading(app)
+    _register_searches(app)
     _register_servers(app)
 
 
@@ -172,11 +174,6 @@ def _register_trading(app: typer.Typer) -> None:
             except OSError as error:
                 raise BadInput(f"--plot {plot} cannot be written: {error.strerror}") from None
 
-    @app.command(epilog="Example: forexgpt optimise EURUSD")
-    def optimise(symbol: SymbolArgument) -> None:
-        """Search strategy settings; see the front with `forexgpt pareto`."""
-        _run(symbol, ["pareto_configs"])
-
     @app.command(epilog="Example: forexgpt deploy EURUSD 0123456789ab --by anna --reason 'best drawdown'")
     def deploy(
         symbol: SymbolArgument,
@@ -207,6 +204,63 @@ def _register_trading(app: typer.Typer) -> None:
             show(row, as_json=False)
         if not rows:
             print("nothing is deployed")
+
+
+def _register_searches(app: typer.Typer) -> None:
+    @app.command(epilog="Example: forexgpt optimise EURUSD --method ga --objective sharpe --time-limit 60")
+    def optimise(
+        symbol: SymbolArgument,
+        method: Annotated[
+            str | None, typer.Option(help="hybrid, nsga2, nsga3, grid, random; ga or tpe for a single objective.")
+        ] = None,
+        generations: Annotated[int | None, typer.Option(help="At most.")] = None,
+        population: Annotated[int | None, typer.Option(help="Configurations in a generation.")] = None,
+        grid: Annotated[int | None, typer.Option(help="Configurations of the coarse grid.")] = None,
+        preset: Annotated[str | None, typer.Option(help="Search space: volatility or classic.")] = None,
+        objective: Annotated[
+            list[str] | None,
+            typer.Option(help="Figure to search for, such as sharpe, return_pct or max_drawdown_pct; may be repeated."),
+        ] = None,
+        family: Annotated[
+            str | None, typer.Option(help="Search the options of this model family instead of strategies.")
+        ] = None,
+        trials: Annotated[int | None, typer.Option(help="With --family: option sets to try.")] = None,
+        figures: Annotated[
+            bool, typer.Option("--figures", help="With --family: for direction, error and drawdown at once.")
+        ] = False,
+        seed: Annotated[int | None, typer.Option(help="Another one searches anew.")] = None,
+        time_limit: Annotated[float | None, typer.Option(help="In seconds.")] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Search strategy settings and show the front as `forexgpt pareto` does; stopped, the same command goes on.
+
+        With --family search the options of a model family on the training part, and print the pair's settings with the
+        best ones as YAML for `forexgpt symbols import`. Nothing is applied.
+        """
+        from forexgpt_assets.optimising import optimise_strategies
+
+        both = {"seed": seed, "time_limit_seconds": time_limit}
+        of_strategies: dict[str, object] = {"method": method, "generations": generations, "population": population}
+        of_strategies |= {"grid": grid, "preset": preset, "objective": objective or None}
+        of_family: dict[str, object] = {"trials": trials, "figures": figures or None}
+        if family is None:
+            _refuse(of_family, "belongs to --family, which names a model family")
+            changes = _given({**of_strategies, **both})
+            if "objective" in changes:
+                changes["objectives"] = changes.pop("objective")
+            optimise_strategies(symbol, changes, as_json=as_json)
+        else:
+            _refuse(of_strategies, "searches strategies; --family searches the options of a model family")
+            raise NotImplementedError
+
+
+def _given(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    for name in _given(options):
+        raise BadInput(f"--{name} {why}")
 
 
 def _register_servers(app: typer.Typer) -> None:

@@ -29,9 +29,11 @@ from forexgpt_core.adapters.database.scores import ScoresRepository
 from forexgpt_core.adapters.database.settings import SettingsRepository
 from forexgpt_core.adapters.database.studies import StudiesRepository
 from forexgpt_core.adapters.database.training import ModelVersion, TrainingRepository
+from forexgpt_core.adapters.figure_store import FigureStore
 from forexgpt_core.adapters.fold_store import FoldStore, SplitStore
 from forexgpt_core.adapters.lake import Lake
 from forexgpt_core.adapters.mlflow_registry import Registry
+from forexgpt_core.adapters.optuna_storage import OptunaStudies
 from forexgpt_core.adapters.providers import alpha_vantage, dukascopy, tiingo
 from forexgpt_core.adapters.providers.files import FileSource
 from forexgpt_core.adapters.providers.sample import SampleSource
@@ -184,6 +186,16 @@ class Platform:
     def studies(self) -> StudiesRepository:
         """Return the record of strategy searches."""
         return StudiesRepository(self.database)
+
+    @cached_property
+    def optuna(self) -> OptunaStudies:
+        """Return what keeps Optuna's trials, in the same database."""
+        return OptunaStudies(self.settings.database_url)
+
+    @property
+    def tuning(self) -> FigureStore:
+        """Return the figures of the option sets that were tried on a pair's training part."""
+        return FigureStore(self.settings.work / "tuning")
 
     @property
     def campaigns(self) -> CampaignRepository:

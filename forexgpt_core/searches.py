@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from forexgpt_core.adapters.database.studies import Study, StudyHandle
+from forexgpt_core.adapters.database.studies import Study, StudyHandle, StudySummary
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.symbol_settings import SymbolSettings
 from forexgpt_core.domain.clock import from_utc
-from forexgpt_core.errors import ForexGPTError, NotReady
+from forexgpt_core.errors import BadInput, ForexGPTError, NotReady
 from forexgpt_core.evaluation.overfitting import TrialRegistry
 from forexgpt_core.evidence import TradedMarket, traded_market
 from forexgpt_core.optimisation.pareto import SEARCH_VERSION, ParetoResult, ParetoSettings, Trial, search
@@ -17,6 +17,8 @@ from forexgpt_core.optimisation.replay import Replay, replay
 from forexgpt_core.optimisation.search import Progress
 from forexgpt_core.optimisation.studies import StudyIdentity
 from forexgpt_core.optimisation.verdict import judge_search
+from forexgpt_core.reporting.explorer import explorer_page
+from forexgpt_core.reporting.explorer_front import explorer_document
 
 
 class StudyDataGone(ForexGPTError):
@@ -83,7 +85,8 @@ def find(
         StoreError: the database went away; what it has of the search stays, and asking again goes on.
     """
     pair = market.settings
-    handle = platform.studies.open(identity(market, settings))
+    asked = identity(market, settings)
+    handle = platform.studies.open(asked)
     if handle.result is not None:
         return load(platform, handle.study_id)
     with _left_when_asked(handle, should_stop), handle.working() as store:
@@ -98,6 +101,8 @@ def find(
             no_entry=market.no_entry,
             rates=market.rates,
             store=store,
+            study=asked.key,
+            keeper=platform.optuna,
             progress=progress,
             should_stop=should_stop,
         )
@@ -138,6 +143,7 @@ def identity(market: TradedMarket, settings: ParetoSettings) -> StudyIdentity:
         method=settings.method,
         settings={
             **{name: value for name, value in asdict(settings).items() if name not in ("space", "preset")},
+            "objectives": settings.goals.names,  # named or usual
             "cash": pair.cash,
             "inputs": market.fingerprint(),
             "version": SEARCH_VERSION,
@@ -153,13 +159,35 @@ def load(platform: Platform, study_id: int) -> FoundStudy:
     Raises:
         NotReady: it is not finished, or of an earlier release that kept less.
     """
+    return _found(platform.studies.load(study_id))
+
+
+def of_pair(platform: Platform, pair: SymbolSettings, study_id: int | None = None) -> FoundStudy:
+    """Return a finished search of a pair, by default the one that was asked for last.
+
+    Raises:
+        UnknownName: there is none of that number.
+        BadInput: it is another pair's.
+        NotReady: it is not finished, or no search of the pair is.
+    """
+    if study_id is None:
+        newest = platform.studies.newest(pair.symbol, pair.timeframe)
+        if newest is None:
+            raise NotReady(f"{pair.symbol} has no Pareto front yet: run 'forexgpt optimise {pair.symbol}'")
+        return _found(newest)
     study = platform.studies.load(study_id)
+    if study.symbol != pair.symbol:
+        raise BadInput(f"study {study_id} is of {study.symbol}, not of {pair.symbol}")
+    return _found(study)
+
+
+def _found(study: Study) -> FoundStudy:
     if study.state != "finished" or "searched_utc" not in study.details:
         why = "is of an earlier release" if study.state == "finished" else f"is {study.state}"
-        raise NotReady(f"study {study_id} of {study.symbol} {why}: run 'forexgpt optimise {study.symbol}'")
+        raise NotReady(f"study {study.study_id} of {study.symbol} {why}: run 'forexgpt optimise {study.symbol}'")
     result = restored(study)
     return FoundStudy(
-        study_id=study_id, result=result, overfitting=study.details["overfitting"], remembered=result.trials
+        study_id=study.study_id, result=result, overfitting=study.details["overfitting"], remembered=result.trials
     )
 
 
@@ -198,3 +226,30 @@ def replayed(platform: Platform, found: FoundStudy) -> tuple[TradedMarket, dict[
         no_entry=market.no_entry,
         rates=market.rates,
     )
+
+
+def explorer(platform: Platform, found: FoundStudy) -> str:
+    """Return the interactive page of a search as HTML.
+
+    Raises:
+        StudyDataGone, ReplayDiffers: see `replayed`.
+    """
+    study = platform.studies.load(found.study_id)
+    market, replays = replayed(platform, found)
+    return explorer_page(
+        explorer_document(
+            found.result,
+            found.overfitting,
+            replays,
+            symbol=study.symbol,
+            timeframe=study.timeframe,
+            study=found.study_id,
+            cash=float(study.identity["settings"]["cash"]),
+            costs=market.settings.costs,
+        )
+    )
+
+
+def kept(platform: Platform, market: TradedMarket, settings: ParetoSettings) -> StudySummary | None:
+    """Return what there is of a search by now, None where it was never begun."""
+    return platform.studies.find(identity(market, settings))

@@ -13,7 +13,6 @@ from forexgpt_core import evidence, searches
 from forexgpt_core.composition import Platform
 from forexgpt_core.deployment.documents import build
 from forexgpt_core.optimisation.pareto import ParetoResult, ParetoSettings
-from forexgpt_core.reporting.explorer_front import explorer_document
 
 PAGE = "explorer.html"
 _SHOWN = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "trades")
@@ -29,6 +28,7 @@ class ParetoConfig(dg.Config):
     seed: int | None = None
     preset: str | None = None
     time_limit_seconds: float | None = None
+    objectives: list[str] | None = None
 
 
 @dg.asset(deps=[backtest], partitions_def=symbols, group_name="strategy", kinds={"python", "mlflow"})
@@ -39,27 +39,14 @@ def pareto_configs(
 
     A search that was made before is shown at once; one that was stopped goes on where it was.
     """
-    from forexgpt_core.reporting.explorer import explorer_page
     from forexgpt_core.reporting.pareto import front_picture
 
     started = perf_counter()
     pair = platform.pair(context.partition_key)
     market = evidence.traded_market(platform, pair)
-    found = searches.find(platform, market, _settings(pair.pareto, config), progress=search_progress_of(context))
-    result = found.result
-    _, replays = searches.replayed(platform, found)
-    page = explorer_page(
-        explorer_document(
-            result,
-            found.overfitting,
-            replays,
-            symbol=pair.symbol,
-            timeframe=pair.timeframe,
-            study=found.study_id,
-            cash=pair.cash,
-            costs=market.settings.costs,
-        )
-    )
+    wanted = build(ParetoSettings, {**asdict(pair.pareto), **config.model_dump(exclude_none=True)}, "the search")
+    found = searches.find(platform, market, wanted, progress=search_progress_of(context))
+    result, page = found.result, searches.explorer(platform, found)
     drawing = front_picture(result, f"{pair.symbol} {pair.timeframe}")
     verdict = {name: value for name, value in found.overfitting.items() if name != "members"}
     run_id = platform.registry.record_report(
@@ -84,11 +71,6 @@ def pareto_configs(
             "picks": table(_picks(result)),
         },
     )
-
-
-def _settings(usual: ParetoSettings, config: ParetoConfig) -> ParetoSettings:
-    wanted = {name: value for name, value in config.model_dump().items() if value is not None}
-    return build(ParetoSettings, {**asdict(usual), **wanted}, "the search")
 
 
 def _rows(found: searches.FoundStudy) -> list[dict[str, object]]:

@@ -375,6 +375,14 @@ class StudiesRepository:
 
     def list(self, symbol: str, timeframe: str | None = None) -> list[StudySummary]:
         """Return every study of a pair, the newest first."""
+        t = study_table.c
+        return [*self._summaries(t.symbol == symbol, sa.true() if timeframe is None else t.timeframe == timeframe)]
+
+    def find(self, identity: StudyIdentity) -> StudySummary | None:
+        """Return the study of that identity as it is, None where it was never begun."""
+        return next(iter(self._summaries(study_table.c.key == identity.key)), None)
+
+    def _summaries(self, *which: sa.ColumnElement[bool]) -> Sequence[StudySummary]:
         t, c = study_table, trial_table.c
         counted = sa.or_(t.c.state != "finished", c.on_front)
         best = [
@@ -392,7 +400,7 @@ class StudiesRepository:
             )
             .select_from(t)
             .outerjoin(trial_table, c.study_id == t.c.id)
-            .where(t.c.symbol == symbol, sa.true() if timeframe is None else t.c.timeframe == timeframe)
+            .where(*which)
             .group_by(t.c.id)
             .order_by(t.c.recorded_utc.desc(), t.c.id.desc())
         )
