@@ -237,7 +237,7 @@ def _register_searches(app: typer.Typer) -> None:
         With --family search the options of a model family on the training part, and print the pair's settings with the
         best ones as YAML for `forexgpt symbols import`. Nothing is applied.
         """
-        from forexgpt_assets.optimising import optimise_strategies
+        from forexgpt_assets.optimising import optimise_family, optimise_strategies
 
         both = {"seed": seed, "time_limit_seconds": time_limit}
         of_strategies: dict[str, object] = {"method": method, "generations": generations, "population": population}
@@ -251,7 +251,8 @@ def _register_searches(app: typer.Typer) -> None:
             optimise_strategies(symbol, changes, as_json=as_json)
         else:
             _refuse(of_strategies, "searches strategies; --family searches the options of a model family")
-            raise NotImplementedError
+            asked = _given({**of_family, **both})
+            optimise_family(symbol, {"family": family, **asked}, as_json=as_json)
 
 
 def _given(options: Mapping[str, object]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from forexgpt_core.models.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = (
-    *("torch", "numba", "arch", "statsmodels", "matplotlib"),
+    *("torch", "numba", "arch", "statsmodels", "matplotlib", "pymoo", "optuna", "plotly"),
     *("great_expectations", "evidently", "mlflow", "xgboost", "sklearn"),
 )
 KEYS = {
@@ -81,6 +81,7 @@ def test_nothing_that_runs_by_itself_can_deploy(location: dg.Definitions) -> Non
     names = {target.job_name for one in automatic for target in getattr(one, "targets", [])}
     names |= {schedule.job_name for schedule in repository.schedule_defs}
     assert {"candles_job", "retrain_job", "live_execution_job", "maintenance_job"} <= names
+    assert "tuning_job" not in names, "options are searched when somebody asks"
     for name in names:
         layer = location.resolve_job_def(name).asset_layer
         assert dg.AssetKey("deployed_strategy") not in layer.executable_asset_keys
@@ -99,6 +100,14 @@ def test_schedules_and_sensors_are_those_agreed_and_start_stopped(location: dg.D
     assert {sensor.name for sensor in repository.sensor_defs} == {"drift_retraining_sensor", "failure_alert_sensor"}
     assert all(s.default_status is dg.DefaultScheduleStatus.STOPPED for s in repository.schedule_defs)
     assert all(s.default_status is dg.DefaultSensorStatus.STOPPED for s in repository.sensor_defs)
+
+
+def test_options_are_searched_pair_by_pair_one_run_at_a_time(location: dg.Definitions) -> None:
+    job = location.resolve_job_def("tuning_job")
+    assert job.partitions_def is not None
+    assert job.partitions_def.name == "symbol"
+    assert job.tags["stage"] == "training"
+    assert not job.asset_layer.executable_asset_keys
 
 
 def test_loading_needs_no_secret_and_imports_nothing_heavy(tmp_path: Path) -> None:
