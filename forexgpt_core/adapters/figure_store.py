@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -80,7 +81,8 @@ class StudyFigures:
         except OSError as error:
             raise StoreError(f"the figures in {path} cannot be stored ({error}): make room and run again") from None
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):  # gone already, or the folder is none
+                unfinished.unlink()
 
 
 def _checked(name: str) -> str:
