@@ -12,6 +12,7 @@ import polars as pl
 
 from benchmarks.measurement import Measurement, against_peer, alone, median_seconds
 from forexgpt_core.backtest import engine, kernc
+from forexgpt_core.backtest.result import BacktestResult
 from forexgpt_core.backtest.span import Span, lay_out
 from forexgpt_core.domain.bars import SCHEMA
 from forexgpt_core.domain.clock import Timeframe, expected_opens
@@ -25,13 +26,14 @@ from forexgpt_core.strategy.config import StrategyConfig
 
 NAMES = (
     "engine_vs_backtesting",
+    "engine_parity",
     "engine_sweep",
     "engine_scaling_cores",
     "engine_scaling_bars",
     "engine_memory",
     "hybrid_optimisation",
 )
-BARS, SWEEP_BARS, SWEEP_CONFIGS = 74_439, 31_000, 5_000
+BARS, SWEEP_BARS, SWEEP_CONFIGS, PARITY_CONFIGS = 74_439, 31_000, 5_000, 250
 LEAST_VS_BACKTESTING, MOST_SWEEP_SECONDS, MOST_SEARCH_SECONDS = 1_000.0, 5.0, 30.0
 MOST_GROWTH_MIB = 64.0
 HORIZONS, SEED = (6, 24), 7
@@ -47,6 +49,7 @@ def measure(only: set[str] | None) -> list[Measurement]:
     """Return the measurements named in `only`, None for all."""
     measures: dict[str, Callable[[], Measurement]] = {
         "engine_vs_backtesting": _against_backtesting,
+        "engine_parity": _parity,
         "engine_sweep": _sweep,
         "engine_scaling_cores": _cores,
         "engine_scaling_bars": _bars,
@@ -126,6 +129,53 @@ def _against_backtesting() -> Measurement:
             f" beforehand for both); in a sweep of {len(batch)} {swept:.2g} s each"
         ),
     )
+
+
+def _parity() -> Measurement:
+    """Return the share of configurations whose trades are those of backtesting.py, one by one."""
+    costs = Costs(spread_pips=1.2, slippage_pips=0.2, leverage=500.0, stop_out=0.0)
+    laid, source = span(BARS, costs)
+    same, refused, trades = 0, 0, 0
+    for config in _varied_configs(PARITY_CONFIGS):
+        ours, peer = engine.run_span(laid, config, cash=CASH), kernc.run_span(laid, config, cash=CASH)
+        if ours.stats["entries_refused"] or peer.stats["entries_refused"]:
+            refused += 1  # the two ask for margin at different prices, see kernc.DIFFERENCES
+        elif _trade_alike(ours, peer):
+            same, trades = same + 1, trades + ours.trades.height
+    return alone(
+        "engine_parity",
+        same / (PARITY_CONFIGS - refused),
+        unit="share of configurations",
+        at_least=1.0,
+        note=(
+            f"{PARITY_CONFIGS - refused} configurations drawn over every setting, {laid.close.size:,} {source}, against"
+            f" backtesting.py 0.6.6: {trades:,} trades alike in bars, side, lots, reason, prices and profit (1e-9), and"
+            f" the account at every bar; {refused} more had an entry refused for margin and are not compared"
+        ),
+    )
+
+
+def _varied_configs(count: int) -> list[StrategyConfig]:
+    space = SearchSpace(
+        horizons_bars=HORIZONS,
+        entry_probability=(0.55, 0.85),
+        size_fraction=(0.001, 0.01),
+        cost_multiples=(0.0, 1.0, 2.0),
+        trailing_scales=(0.0, 3.0),
+        sizings=("fraction", "lots", "risk", "volatility", "kelly", "uncertainty"),
+        max_entries=(1, 3),
+        opposite_exits=(True, False),
+    )
+    rng = np.random.default_rng(SEED)
+    return [space.decode(rng.random(space.dimensions)) for _ in range(count)]
+
+
+def _trade_alike(ours: BacktestResult, peer: BacktestResult) -> bool:
+    exact, near = ("entry_bar", "exit_bar", "side", "lots", "exit_reason"), ("entry_price", "exit_price", "profit")
+    if not ours.trades.select(exact).equals(peer.trades.select(exact)):
+        return False
+    pairs = [(ours.trades[name], peer.trades[name]) for name in near] + [(ours.equity["equity"], peer.equity["equity"])]
+    return all(np.allclose(one.to_numpy(), two.to_numpy(), rtol=1e-9, atol=1e-6) for one, two in pairs)
 
 
 def _sweep() -> Measurement:
