@@ -21,7 +21,7 @@ function laterLine(starts) {
 
 function accountLayout(title, more) {
   return {
-    ...baseLayout(), margin: { l: 62, r: 8, t: 20, b: 28 }, hovermode: "x",
+    ...baseLayout(), margin: { l: 62, r: 8, t: 20, b: 44 }, hovermode: "x",
     xaxis: axis("", { type: "date", anchor: "y2" }), yaxis: axis(title, { domain: [0.4, 1] }),
     yaxis2: axis("drawdown %", { domain: [0, 0.33], rangemode: "tozero" }), ...more,
   };
