@@ -282,7 +282,7 @@ class _Bench:
     def moments_of(self, figures: Sequence[Stats]) -> Floats:
         """Return (trials, blocks, 2) the block moments among figures, to the last bit."""
         packed = b"".join(b64decode(str(one[_MOMENTS])) for one in figures)
-        return np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(-1, self.blocks, 2)
+        return np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(len(figures), self.blocks, 2)
 
 
 def search(
