@@ -149,6 +149,7 @@ def test_a_search_ends_with_what_pareto_shows_and_a_repeat_is_the_same_study(
     assert studies(platform) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "objective"), [("ga", "return_pct"), ("tpe", "sharpe"), ("hybrid", "sortino")])
 def test_a_single_objective_keeps_its_best_few_marked_as_such_and_deployable(
     method: str, objective: str, platform: Platform, ask: Ask
@@ -167,6 +168,7 @@ def test_a_single_objective_keeps_its_best_few_marked_as_such_and_deployable(
     assert [config.hash12 for config in study.candidates.front] == [one["hash"] for one in found]
 
 
+@pytest.mark.slow
 def test_tpe_is_remembered_by_optuna_and_by_our_trials(platform: Platform, ask: Ask) -> None:
     ask("optimise", PAIR, "--method", "tpe", "--objective", "sharpe", "--grid", "8")
     study = platform.studies.newest(PAIR, "H1")
@@ -187,7 +189,7 @@ def _key(platform: Platform, study_id: int) -> str:
         return str(connection.execute(query, {"id": study_id}).scalar_one())
 
 
-@pytest.mark.parametrize("method", ["nsga2", "tpe"])
+@pytest.mark.parametrize("method", ["nsga2", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_interrupted_it_says_what_is_kept_and_the_same_command_goes_on(
     method: str, platform: Platform, ask: Ask, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +308,7 @@ def test_a_page_of_data_that_is_gone_is_refused_by_name(
 TUNE = ("optimise", PAIR, "--family", "linear", "--trials", "2")
 
 
+@pytest.mark.slow
 def test_options_are_searched_on_the_training_part_and_applied_by_nobody(
     platform: Platform, ask: Ask, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -327,6 +330,7 @@ def test_options_are_searched_on_the_training_part_and_applied_by_nobody(
     platform.pairs.save(before, by="test")
 
 
+@pytest.mark.slow
 def test_a_search_of_options_that_is_stopped_loses_the_fit_it_was_at(
     platform: Platform, ask: Ask, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +352,7 @@ def test_a_search_of_options_that_is_stopped_loses_the_fit_it_was_at(
     assert len(fits) == again, "a finished search fits nothing"
 
 
+@pytest.mark.slow
 def test_options_are_searched_for_several_figures_beside_those_in_use(ask: Ask) -> None:
     found = ask(*TUNE, "--figures")
     assert found["family_options"] == {"linear": {}}

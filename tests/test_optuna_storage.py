@@ -172,6 +172,7 @@ OptunaStudies(sys.argv[1]).read("hill", ["maximize"])
 """
 
 
+@pytest.mark.slow
 def test_four_processes_opening_a_fresh_database_at_once_all_come_up(database_url: str) -> None:
     start = str(time.time() + 3)
     crowd = [

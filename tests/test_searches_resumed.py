@@ -172,6 +172,7 @@ def test_a_search_killed_again_and_again_ends_as_well(plain: Home, wanted: str) 
     assert told(plain.find()) == wanted
 
 
+@pytest.mark.slow
 def test_three_processes_on_a_server_share_a_search_and_return_the_same(
     tmp_path: Path, postgres_url: str, wanted: str
 ) -> None:
