@@ -156,8 +156,12 @@ def block_edges(days: int, blocks: int) -> NDArray[np.int64]:
 
 def _side_by_side(work: Callable[[int], bool], starts: Iterable[int], workers: int) -> int:
     """Return how many batches were done, from the first on without a gap."""
-    with ThreadPoolExecutor(workers) as pool:  # the kernel lets go of the interpreter's lock
-        done = list(pool.map(work, starts))
+    turns = list(starts)
+    if workers == 1 or len(turns) == 1:  # a pool would take as long as a configuration
+        done = list(map(work, turns))
+    else:
+        with ThreadPoolExecutor(workers) as pool:  # the kernel lets go of the interpreter's lock
+            done = list(pool.map(work, turns))
     return done.index(False) if False in done else len(done)
 
 
