@@ -1,29 +1,15 @@
-"""Objectives of a strategy, and the arithmetic of fronts over them. Every objective array is to be made small."""
+"""The arithmetic of fronts. Every array of objectives is to be made small."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forexgpt_core.backtest.performance import Stats, StatValue
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-OBJECTIVES = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct")
-_SIGN = np.array([-1.0, 1.0, -1.0, -1.0])  # drawdown is made small as it is, the others are wanted large
 _EDGE = 1.05  # reference corner of the hypervolume, so that the ends of a front count too
-
-
-def objectives(stats: Sequence[Stats]) -> Floats:
-    """Return (n, 4) objectives to be made small; a Sharpe or win rate that is undefined counts as 0."""
-    rows = [[_number(one[name]) for name in OBJECTIVES] for one in stats]
-    return np.asarray(np.array(rows, dtype=np.float64).reshape(-1, len(OBJECTIVES)) * _SIGN)
-
-
-def _number(value: StatValue) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def non_dominated(values: Floats) -> Ints:

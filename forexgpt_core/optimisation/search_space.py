@@ -165,8 +165,6 @@ class SearchSpace:
         shares = zip(_open(self).items(), x.tolist())
         return self._config({n: values[min(int(s * len(values)), len(values) - 1)] for (n, values), s in shares})
 
-    config = decode  # as the first search called it
-
     def encode(self, candidate: StrategyConfig) -> Floats:
         """Return the middle of the cell that holds the configuration, or of the nearest one between its bounds.
 
