@@ -29,7 +29,8 @@ YEARLY = math.sqrt(260)
 
 def stats(returns: np.ndarray) -> dict[str, Any]:
     spread = returns.std(ddof=1)
-    return {"sharpe": float(returns.mean() / spread * YEARLY) if spread > 0 else None, "trades": 20}
+    sharpe = float(returns.mean() / spread * YEARLY) if spread > 0 else None
+    return {"return_pct": 100 * float(np.prod(1 + returns) - 1), "sharpe": sharpe, "trades": 20}
 
 
 def found(inside: np.ndarray, outside: np.ndarray) -> tuple[ParetoResult, SearchEvidence]:
@@ -121,6 +122,15 @@ def test_members_that_earned_and_no_longer_do_are_marked() -> None:
     idle = verdict.members[2]
     assert (idle.probabilistic_sharpe, idle.deflated_sharpe) == (None, None)
     assert verdict.of(idle.config_hash) is idle
+
+
+def test_a_member_that_lost_falls_apart_though_its_mean_day_gained() -> None:
+    inside, outside = noise(members=1)
+    inside[:, 0] += 0.002 - inside[:, 0].mean()
+    outside[:, 0] = np.tile([0.101, -0.1], len(outside) // 2)  # its volatility eats the mean
+    result, proof = found(inside, outside)
+    assert result.members[0].out_of_sample["sharpe"] > 0 > result.members[0].out_of_sample["return_pct"]
+    assert judge_search(result, proof, NOTHING_BEFORE).members[0].falls_apart
 
 
 def test_what_cannot_be_said_is_absent_and_not_zero() -> None:

@@ -25,8 +25,8 @@ class MemberVerdict:
     Attributes:
         probabilistic_sharpe: probability that its true Sharpe ratio there is above 0; None where it is undefined.
         deflated_sharpe: that it is above what the best of so many worthless trials would show; likewise.
-        falls_apart: it earned in sample and does not out of sample: its Sharpe ratio is not above 0 there, or in most
-            spans of it.
+        falls_apart: it earned in sample and does not out of sample: its return or its Sharpe ratio is not above 0 there, or
+            its Sharpe ratio in most spans of it.
     """
 
     config_hash: str
@@ -118,12 +118,13 @@ def _judge(member: ParetoMember, later_returns: Floats, tried: TrialRegistry) ->
         plain = probabilistic_sharpe(evidence)
         deflated = None if math.isnan(std) else deflated_sharpe(evidence, trials=tried.count, sharpe_std=std)
     earned, earns = _per_period(member.in_sample, 1.0) or 0.0, _per_period(member.out_of_sample, 1.0) or 0.0
+    lost = float(member.out_of_sample["return_pct"] or 0.0) <= 0
     poor = [span for span in member.later_spans if (_per_period(span, 1.0) or 0.0) <= 0]
     return MemberVerdict(
         config_hash=member.hash12,
         probabilistic_sharpe=plain,
         deflated_sharpe=deflated,
-        falls_apart=earned > 0 and (earns <= 0 or 2 * len(poor) > len(member.later_spans)),
+        falls_apart=earned > 0 and (lost or earns <= 0 or 2 * len(poor) > len(member.later_spans)),
     )
 
 
