@@ -247,6 +247,15 @@ def test_a_search_without_enough_trades_says_so() -> None:
     assert front_picture(result, "infeasible").startswith(b"\x89PNG")
 
 
+def test_a_search_whose_drawdowns_are_all_too_deep_does_not_blame_its_trades() -> None:
+    result = find(settings=replace(SETTINGS, max_drawdown_pct=1e-6))
+    assert not result.feasible
+    tried = [one.in_sample for one in result.evaluated[: result.trials - result.neighbours]]
+    least = min(float(one["max_drawdown_pct"]) for one in tried if one["trades"] >= SETTINGS.min_trades)
+    assert f"1e-06 % at most was wanted, the least with 5 trades or more was {least:.2f} %" in result.note
+    assert "trades in sample were wanted" not in result.note
+
+
 def test_a_stopped_search_keeps_what_it_found() -> None:
     asked = iter([False] * 3 + [True] * 1000)
     result = find(should_stop=lambda: next(asked))
@@ -353,17 +362,17 @@ def test_hypervolume_by_hand() -> None:
 
 @given(x=arrays(np.float64, 6, elements=st.floats(0, 1)))
 def test_every_point_of_the_cube_is_a_lawful_strategy(x: np.ndarray) -> None:
-    config = SPACE.config(x)
+    config = SPACE.decode(x)
     assert config.horizon_bars in SPACE.horizons_bars
     for name in ("entry_probability", "stop_scales", "take_profit_scales", "size_fraction", "holding_limit_bars"):
         least, most = getattr(SPACE, name)
         assert least <= getattr(config, name) <= most
     assert isinstance(config.holding_limit_bars, int)
-    assert SPACE.config(x).hash12 == config.hash12
+    assert SPACE.decode(x).hash12 == config.hash12
 
 
 def test_both_ends_of_every_bound_are_reached() -> None:
-    low, high = SPACE.config(np.zeros(6)), SPACE.config(np.ones(6))
+    low, high = SPACE.decode(np.zeros(6)), SPACE.decode(np.ones(6))
     assert (low.horizon_bars, high.horizon_bars) == (1, 6)
     assert (low.holding_limit_bars, high.holding_limit_bars) == (1, 12)
     assert (low.entry_probability, high.entry_probability) == SPACE.entry_probability

@@ -437,9 +437,20 @@ def _note(run: SearchRun[StrategyConfig], settings: ParetoSettings) -> str:
     if settings.single:
         remarks.append(f"the best few by {settings.single} alone, not a front")
     if not run.feasible:
-        most = max(int(trial.figures["trades"] or 0) for trial in run.trials)
-        remarks.append(f"{settings.min_trades} trades in sample were wanted, the most was {most}")
-    return "; ".join(remarks)
+        remarks.append(_shortfall([trial.figures for trial in run.trials], settings))
+    return "; ".join(remark for remark in remarks if remark)
+
+
+def _shortfall(figures: Sequence[Stats], settings: ParetoSettings) -> str:
+    """Return by which constraint every trial failed, empty where it was an objective that is undefined."""
+    wanted, limit = settings.min_trades, settings.max_drawdown_pct
+    trades = [int(one["trades"] or 0) for one in figures]
+    if max(trades) < wanted:
+        return f"{wanted} trades in sample were wanted, the most was {max(trades)}"
+    least = min(float(one["max_drawdown_pct"] or 0.0) for one, made in zip(figures, trades) if made >= wanted)
+    if limit is None or least <= limit:
+        return ""
+    return f"a drawdown of {limit:g} % at most was wanted, the least with {wanted} trades or more was {least:.2f} %"
 
 
 def _ends(span: Span) -> tuple[datetime, datetime]:
