@@ -304,6 +304,7 @@ class TradedMarket:
                 digest.update(read[column].cast(pl.Int64 if column == "ts_utc" else pl.Float64).to_numpy().tobytes())
         if self.no_entry is not None:
             digest.update(self.no_entry[self.bars.select(inside).to_series().to_numpy()].tobytes())
+        digest.update(self.forecasts.origin_utc.astype("datetime64[us]").tobytes())
         for values in (self.forecasts.quantiles, self.forecasts.scale):
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import searches_home
@@ -230,6 +231,10 @@ def test_what_decides_a_search_makes_another_study_and_nothing_else_does(plain: 
         return searches.identity(replace(market_of(plain.platform), settings=pair), asked).key
 
     usual = key()
+    shifted = market.forecasts.origin_utc.copy()
+    shifted[5] += np.timedelta64(1, "s")
+    elsewhere = replace(market, forecasts=replace(market.forecasts, origin_utc=shifted))
+    assert elsewhere.fingerprint() != market.fingerprint()
     dearer = replace(market.settings, costs=replace(market.settings.costs, spread_pips=9.0))
     richer = replace(market.settings, cash=123.0)
     others = [
