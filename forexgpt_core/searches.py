@@ -22,7 +22,7 @@ from forexgpt_core.reporting.explorer_front import explorer_document
 
 
 class StudyDataGone(ForexGPTError):
-    """A study was made on bars or forecasts that the lake does not hold any more."""
+    """A study was made on bars, forecasts, rates or event guards that are gone or others now."""
 
     def __init__(self, study_id: int, symbol: str, data_version: str) -> None:
         super().__init__(study_id, symbol, data_version)
@@ -30,8 +30,9 @@ class StudyDataGone(ForexGPTError):
 
     def __str__(self) -> str:
         return (
-            f"study {self.study_id} of {self.symbol} stands on data {self.data_version}, which the lake does not hold"
-            f" any more: its members cannot be traded again; run 'forexgpt optimise {self.symbol}'"
+            f"study {self.study_id} of {self.symbol} stands on bars, forecasts, rates or event guards of data"
+            f" {self.data_version} that are others now: its members cannot be traded again; run 'forexgpt optimise"
+            f" {self.symbol}'"
         )
 
 
@@ -167,7 +168,7 @@ def of_pair(platform: Platform, pair: SymbolSettings, study_id: int | None = Non
 
     Raises:
         UnknownName: there is none of that number.
-        BadInput: it is another pair's.
+        BadInput: it is another pair's, or of another timeframe than the pair has now.
         NotReady: it is not finished, or no search of the pair is.
     """
     if study_id is None:
@@ -176,8 +177,10 @@ def of_pair(platform: Platform, pair: SymbolSettings, study_id: int | None = Non
             raise NotReady(f"{pair.symbol} has no Pareto front yet: run 'forexgpt optimise {pair.symbol}'")
         return _found(newest)
     study = platform.studies.load(study_id)
-    if study.symbol != pair.symbol:
-        raise BadInput(f"study {study_id} is of {study.symbol}, not of {pair.symbol}")
+    if (study.symbol, study.timeframe) != (pair.symbol, pair.timeframe):
+        raise BadInput(
+            f"study {study_id} is of {study.symbol} {study.timeframe}, not of {pair.symbol} {pair.timeframe}"
+        )
     return _found(study)
 
 
@@ -204,7 +207,7 @@ def replayed(platform: Platform, found: FoundStudy) -> tuple[TradedMarket, dict[
     """Return the market of a search, and every member's backtests on it.
 
     Raises:
-        StudyDataGone: the lake holds other bars or forecasts now.
+        StudyDataGone: bars, forecasts, rates or event guards are others now.
         ReplayDiffers: a figure is another one.
     """
     study = platform.studies.load(found.study_id)

@@ -127,6 +127,11 @@ def front(platform: Platform) -> list[Any]:
     return found
 
 
+def as_judged(front: list[Any]) -> list[Any]:
+    """Return members as their search judged them, whatever was tried since."""
+    return [{**one, "search": {**one["search"], "tried_since": None}} for one in front]
+
+
 def studies(platform: Platform) -> list[tuple[int, str, int]]:
     return [(one.study_id, one.state, one.trials) for one in platform.studies.list(PAIR, "H1")]
 
@@ -135,7 +140,7 @@ def test_a_search_ends_with_what_pareto_shows_and_a_repeat_is_the_same_study(
     platform: Platform, front: list[Any], ask: Ask
 ) -> None:
     found = front
-    assert found == ask("pareto", PAIR)
+    assert as_judged(found) == as_judged(ask("pareto", PAIR))
     assert len({one["hash"] for one in found}) == len(found) > 0
     for one in found:
         assert one["hash"] == StrategyConfig(**one["config"]).hash12
@@ -145,7 +150,7 @@ def test_a_search_ends_with_what_pareto_shows_and_a_repeat_is_the_same_study(
     assert set(picked) == {"knee", "ideal", "best_sharpe", "lowest_drawdown"}
     assert all(one["stability"]["neighbours"] > 0 for one in picked.values())
     before = studies(platform)
-    assert ask("optimise", PAIR, "--seed", "4") == found
+    assert as_judged(ask("optimise", PAIR, "--seed", "4")) == as_judged(found)
     assert studies(platform) == before
 
 
@@ -225,7 +230,7 @@ def test_a_member_is_chosen_by_what_matters_to_a_person(front: list[Any], ask: A
 
 
 def test_studies_are_listed_and_shown_and_drawn(
-    front: list[Any], ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    platform: Platform, front: list[Any], ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = ask("pareto", PAIR, "--studies")
     assert {"study_id", "method", "state", "trials", "started_utc", "finished_utc", "best"} <= set(listed[0])
@@ -233,15 +238,33 @@ def test_studies_are_listed_and_shown_and_drawn(
     assert study in {one["study_id"] for one in listed}
     ask("optimise", PAIR, "--seed", "5")
     page = tmp_path / "front.html"
-    assert ask("pareto", PAIR, "--study", str(study), "--explorer", str(page)) == front
+    again = ask("pareto", PAIR, "--study", str(study), "--explorer", str(page))
+    assert as_judged(again) == as_judged(front)
+    since = len(platform.studies.trial_registry(PAIR, "H1").sharpes) - front[0]["search"]["trials_ever"]
+    assert {one["search"]["tried_since"] for one in again} == {since}
+    assert since > 0
     html = page.read_text()
     assert all(one["hash"] in html for one in front)
     main(["pareto", PAIR, "--study", str(study)])
     shown = capsys.readouterr().out
     assert "ask for this search again to make it that" in shown
     assert "neighbours keep" in shown
+    assert f"{since} more were tried on this pair since" in shown
     main(["pareto", PAIR])
     assert f"forexgpt deploy {PAIR} HASH" in capsys.readouterr().out
+
+
+def test_a_member_that_never_earned_is_not_said_to_hold(
+    front: list[Any], ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = ask("optimise", PAIR, "--method", "random", "--objective", "max_drawdown_pct", "--seed", "6")
+    losers = [one["hash"] for one in found if one["in_sample"]["sharpe"] <= 0]
+    assert losers, "the generated forecasts are noise"
+    main(["pareto", PAIR, "--study", str(found[0]["search"]["study"])])
+    shown = capsys.readouterr().out.splitlines()
+    for name in losers:
+        assert "never earned" in next(line for line in shown if name in line)
+    ask("optimise", PAIR, "--seed", "4")  # the newest again, as the tests that follow expect
 
 
 REFUSED = {
@@ -262,7 +285,8 @@ REFUSED = {
     "optimise USDJPY": "USDJPY has not been added",
     "pareto GBPUSD": "GBPUSD has no Pareto front yet: run 'forexgpt optimise GBPUSD'",
     "pareto EURUSD --study 9999": "there is no study 9999",
-    "pareto GBPUSD --study 1": "study 1 is of EURUSD, not of GBPUSD",
+    "pareto GBPUSD --study 1": "study 1 is of EURUSD H1, not of GBPUSD H1",
+    "pareto EURUSD --studies --above 1": "--studies lists searches, the other options show one of them",
     "pareto EURUSD --weights sharp=1": "unknown objective 'sharp'; did you mean sharpe?",
     "pareto EURUSD --weights return_pct": "--weights takes NAME=NUMBER separated by commas",
     "pareto EURUSD --weights return_pct=-1": "the weight of return_pct must be 0 or more",
@@ -300,8 +324,8 @@ def test_a_page_of_data_that_is_gone_is_refused_by_name(
         told = refused("pareto", PAIR, "--study", str(study), "--explorer", str(tmp_path / "x.html"))
     finally:
         forecast(platform, seed=1)
-    assert f"study {study} of {PAIR} stands on data" in told
-    assert "which the lake does not hold any more" in told
+    assert f"study {study} of {PAIR} stands on bars, forecasts" in told
+    assert "that are others now: its members cannot be traded again" in told
     assert not (tmp_path / "x.html").exists()
 
 

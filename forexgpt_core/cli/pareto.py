@@ -48,13 +48,15 @@ def register(app: typer.Typer) -> None:
         platform = Platform.prepared()
         pair = platform.pair(symbol)
         if studies:
+            if above is not None or weights or study is not None or explorer is not None:
+                raise BadInput("--studies lists searches, the other options show one of them: give one or the other")
             show_studies(platform, pair, as_json=as_json)
             return
         found = searches.of_pair(platform, pair, study)
         members = _members(found.result, above, weights)
         if explorer is not None:
             _write_explorer(platform, found, explorer)
-        show_front(pair, found, members, as_json=as_json, deployable=_is_newest(platform, pair, found))
+        show_front(platform, pair, found, members, as_json=as_json, deployable=_is_newest(platform, pair, found))
 
 
 def show_newest(platform: Platform, symbol: str, *, as_json: bool) -> None:
@@ -65,7 +67,7 @@ def show_newest(platform: Platform, symbol: str, *, as_json: bool) -> None:
     """
     pair = platform.pair(symbol)
     found = searches.of_pair(platform, pair)
-    show_front(pair, found, found.result.members, as_json=as_json, deployable=True)
+    show_front(platform, pair, found, found.result.members, as_json=as_json, deployable=True)
 
 
 def show_studies(platform: Platform, pair: SymbolSettings, *, as_json: bool) -> None:
@@ -79,7 +81,13 @@ def show_studies(platform: Platform, pair: SymbolSettings, *, as_json: bool) -> 
 
 
 def show_front(
-    pair: SymbolSettings, found: FoundStudy, members: Sequence[ParetoMember], *, as_json: bool, deployable: bool
+    platform: Platform,
+    pair: SymbolSettings,
+    found: FoundStudy,
+    members: Sequence[ParetoMember],
+    *,
+    as_json: bool,
+    deployable: bool,
 ) -> None:
     """Print members of a front.
 
@@ -87,12 +95,16 @@ def show_front(
         deployable: whether it is the newest front, that deployments choose from.
     """
     result = found.result
+    # The verdict is of the day of the search: who asks for another one afterwards has tried more.
+    tried_since = max(searches.trials_ever(platform, pair).count - found.overfitting["trials_ever"], 0)
     if as_json:
-        print_json([_document(found, member) for member in members])
+        print_json([_document(found, member, tried_since) for member in members])
         return
     title = f"{pair.symbol} {pair.timeframe}: study {found.study_id} by {result.settings.method}"
     print_table([_row(member, found.shown(member.hash12)) for member in members], title)
     print(_verdict(found))
+    if tried_since > 0:
+        print(f"{tried_since:,} more were tried on this pair since: what beats luck here has to beat those too")
     for how, hash12 in result.picks.items():
         print(f"{how.replace('_', ' ')}: {hash12}{_kept_nearby(result.stability.get(hash12))}")
     if result.note:
@@ -142,7 +154,7 @@ def _write_explorer(platform: Platform, found: FoundStudy, file: Path) -> None:
     say(f"study {found.study_id} is drawn in {file}")
 
 
-def _document(found: FoundStudy, member: ParetoMember) -> dict[str, Any]:
+def _document(found: FoundStudy, member: ParetoMember, tried_since: int) -> dict[str, Any]:
     """Return a member with all that it takes to judge it alone."""
     result = found.result
     return {
@@ -160,6 +172,7 @@ def _document(found: FoundStudy, member: ParetoMember) -> dict[str, Any]:
             "objectives": result.settings.goals.names,
             "trials": result.trials,
             **{name: found.overfitting[name] for name in _OF_SEARCH},
+            "tried_since": tried_since,
             "stopped": result.stopped,
             "note": result.note,
         },
@@ -173,8 +186,14 @@ def _row(member: ParetoMember, told: Mapping[str, Any]) -> dict[str, object]:
         "earlier part, searched": strategy_line(member.in_sample),
         "later part, never seen by the search": strategy_line(member.out_of_sample),
         "beats luck": "-" if deflated is None else f"{deflated:.0%} likely",
-        "later": "falls apart" if told["falls_apart"] else "holds",
+        "later": _later(member, told),
     }
+
+
+def _later(member: ParetoMember, told: Mapping[str, Any]) -> str:
+    if told["falls_apart"]:
+        return "falls apart"
+    return "holds" if float(member.in_sample["sharpe"] or 0.0) > 0 else "never earned"
 
 
 def _verdict(found: FoundStudy) -> str:
@@ -195,6 +214,8 @@ def _kept_nearby(told: Mapping[str, Any] | None) -> str:
     if told is None or not told["neighbours"]:
         return ""
     shares = {name.removesuffix("_pct"): share for name, share in told["kept"].items() if share is not None}
+    if not shares:
+        return f"; its {told['neighbours']} neighbours have nothing to keep, as it earned nothing"
     kept = [f"{share:.0%} of its {name}" for name, share in shares.items()]
     lost = "" if told["feasible"] == 1 else f", {told['feasible']:.0%} of them within the constraints"
-    return f"; its {told['neighbours']} neighbours keep {', '.join(kept) or 'nothing'}{lost}".replace("_", " ")
+    return f"; its {told['neighbours']} neighbours keep {', '.join(kept)}{lost}".replace("_", " ")
