@@ -132,7 +132,7 @@ def _against_backtesting() -> Measurement:
             f"{laid.close.size:,} {source}, {trades} trades, spread, slippage and commission: the statistics of one"
             " configuration, as a search asks for them, against the same strategy on backtesting.py 0.6.6, whose run"
             f" has them with its trades; with the table of trades and the account at every bar ours takes {in_full:.2g}"
-            " s. Signals were computed beforehand for both; each is timed in a row, so ours finds its arrays in the cache"
+            " s. Signals were computed beforehand for both; each is timed in a row, so ours finds its arrays in cache"
         ),
     )
 
