@@ -25,8 +25,8 @@ class MemberVerdict:
     Attributes:
         probabilistic_sharpe: probability that its true Sharpe ratio there is above 0; None where it is undefined.
         deflated_sharpe: that it is above what the best of so many worthless trials would show; likewise.
-        falls_apart: it earned in sample and does not out of sample: its return or its Sharpe ratio is not above 0 there, or
-            its Sharpe ratio in most spans of it.
+        falls_apart: it earned in sample and does not out of sample: its return or its Sharpe ratio is not above 0
+            there, or its Sharpe ratio in most spans of it.
     """
 
     config_hash: str
