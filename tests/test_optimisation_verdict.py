@@ -177,7 +177,8 @@ def test_one_real_edge_among_noise_is_believed() -> None:
 
 def test_a_member_that_loses_in_most_later_spans_falls_apart_whatever_the_whole_says() -> None:
     result, proof = found(*noise(members=1))
-    earning, losing = {"sharpe": 2.0, "trades": 20}, {"sharpe": -0.1, "trades": 20}
+    earning = {"return_pct": 2.0, "sharpe": 2.0, "trades": 20}
+    losing = {"return_pct": -0.1, "sharpe": -0.1, "trades": 20}
     for later, apart in (((earning, losing, earning), False), ((losing, losing, earning), True)):
         kept = replace(result.members[0], in_sample=earning, out_of_sample=earning, later_spans=later)
         verdict = judge_search(replace(result, members=(kept,)), proof, NOTHING_BEFORE)
