@@ -154,7 +154,10 @@ def play(
             account.equity += [0.0] * (len(quotes) - 1 - n)
             break
         law = told.get(times[first + n])
-        if n < len(quotes) - 1 and law is not None:
+        if n < len(quotes) - 1 and law is None:  # nothing but time ends a position
+            for entry in account.entries:
+                entry.leaving = "holding limit" if n - entry.bar + 1 >= config.holding_limit_bars else ""
+        elif n < len(quotes) - 1 and law is not None:
             held_back = no_entry is not None and bool(no_entry[first + n])
             order = ask(account, quote, n, forecasts, law, config, held_back)
     account.trades.sort(key=lambda trade: trade["entry_bar"])

@@ -219,7 +219,9 @@ class Oracle:
         span, config, bar = self.spans[symbol], self.configs[symbol], self.newest[symbol]
         told = np.flatnonzero(span.rows == bar)
         mine = [one for one in self.held if one.symbol == symbol]
-        if told.size == 0:  # nobody is there to say so
+        if told.size == 0:  # nothing but time ends a position
+            for one in mine:
+                one.leaving = "holding limit" if bar - one.bar + 1 >= config.holding_limit_bars else ""
             return
         laws, column = span.forecasts, span.forecasts.horizons_bars.index(config.horizon_bars)
         view = MarketView(

@@ -189,6 +189,7 @@ def reference(
         if held is not None and trail is not None:
             held = (*held[:3], trailed(held[3], held[0].sign, bar.bid_close, trail), *held[4:])
         if n not in told:
+            leaving = "holding limit" if held is not None and n - held[5] + 1 >= config.holding_limit_bars else ""
             continue
         view = MarketView(
             close=bar.bid_close,
@@ -288,11 +289,12 @@ def test_ruin_ends_the_account_at_zero(run: Run) -> None:
     json.dumps(result.stats, allow_nan=False)
 
 
-def test_bars_without_a_forecast_decide_nothing_and_are_counted(run: Run) -> None:
+def test_bars_without_a_forecast_are_counted_and_end_a_position_at_its_limit(run: Run) -> None:
     bars = candles([(1.2, 1.2, 1.2, 1.2)] * 10)
-    result = run(bars, forecasts([UP, FLAT], bars=[0, 9]))
+    result = run(bars, forecasts([UP, DOWN], bars=[0, 9]))
     assert result.stats["bars_without_forecast"] == 8
-    assert result.trades.row(0, named=True)["exit_reason"] == "end"  # its limit passed with nobody to say so
+    trade = result.trades.row(0, named=True)
+    assert (trade["entry_bar"], trade["exit_bar"], trade["exit_reason"]) == (1, 4, "holding limit")
 
 
 def test_bars_outside_the_forecasts_are_not_read(run: Run) -> None:

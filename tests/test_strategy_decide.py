@@ -142,7 +142,7 @@ def test_an_entry_stands_between_its_levels_beyond_the_cost(view: MarketView, th
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["close", "scale", "cost_return", "quantiles"])
-@pytest.mark.parametrize("held", [None, HeldPosition(side=Side.BUY, bars_held=99)])
+@pytest.mark.parametrize("held", [None, HeldPosition(side=Side.BUY, bars_held=4)])
 def test_a_view_that_is_not_finite_changes_nothing(bad: float, where: str, held: HeldPosition | None) -> None:
     view = normal_view(0.01)
     if where == "quantiles":
@@ -173,6 +173,19 @@ def _assert_refused(decision: Decision) -> None:
 def test_an_absurd_view_is_held_with_its_reason(change: dict[str, float], reason: str) -> None:
     decision = decide(replace(normal_view(0.01), **change), None, CONFIG)
     assert (decision.action, decision.reason) == ("hold", reason)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"close": math.nan}, {"scale": math.inf}, {"cost_return": math.nan}]
+    + [{"quantiles": quantiles} for quantiles in (np.full(9, math.nan), 0.01 - 0.002 * SCORES)],
+)
+def test_no_forecast_prolongs_the_holding_limit(change: dict[str, float]) -> None:
+    view = replace(normal_view(0.01), **change)
+    assert decide(view, HeldPosition(side=Side.SELL, bars_held=4), CONFIG).action == "hold"
+    decision = decide(view, HeldPosition(side=Side.SELL, bars_held=5), CONFIG)
+    assert (decision.action, decision.side, decision.reason) == ("exit", Side.SELL, "holding limit")
+    assert math.isfinite(decision.probability)
 
 
 def test_a_law_of_another_length_is_refused() -> None:

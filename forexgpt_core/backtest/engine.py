@@ -71,8 +71,9 @@ def run_backtest(
 ) -> BacktestResult:
     """Return how the strategy would have done on the bars from the first forecast origin to the last.
 
-    Bars without a forecast decide nothing. Stats count what did not happen: entries_too_small (less than the venue's
-    least lot), entries_refused (margin), entries_held_back (`no_entry`), bars_without_forecast.
+    At bars without a forecast only the holding limit decides, as in live trading. Stats count what did not happen:
+    entries_too_small (less than the venue's least lot), entries_refused (margin), entries_held_back (`no_entry`),
+    bars_without_forecast.
 
     Args:
         candles: lawful bid bars; those outside the span are not read.

@@ -106,9 +106,9 @@ def run_backtest(
 ) -> BacktestResult:
     """Return how the strategy would have done on the bars from the first forecast origin to the last.
 
-    Bars without a forecast decide nothing. Besides the figures of `result.summarise`, stats count what did not
-    happen: entries_too_small (less than 0.01 lot), entries_refused (margin), entries_held_back (`no_entry`),
-    bars_without_forecast.
+    At bars without a forecast only the holding limit decides. Besides the figures of `result.summarise`, stats count
+    what did not happen: entries_too_small (less than 0.01 lot), entries_refused (margin), entries_held_back
+    (`no_entry`), bars_without_forecast.
 
     Args:
         candles: lawful bid bars; those outside the span are not read.

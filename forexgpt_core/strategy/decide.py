@@ -106,7 +106,8 @@ def decide(view: MarketView, held: HeldPosition | None, config: StrategyConfig) 
 
     Flat: buy when P(return > hurdle) is the larger side and reaches the threshold, sell likewise. Holding: leave at the
     holding limit or when the opposite side would be entered (the new entry is the next bar's decision). A view that
-    is not finite or not a law changes nothing: the answer is "hold" and says why. The rules stand in `strategy.rules`.
+    is not finite or not a law ends a position at the holding limit alone, see `decide_unforecast`. The rules stand in
+    `strategy.rules`.
 
     Raises:
         BadInput: the law has not nine quantiles.
@@ -115,9 +116,9 @@ def decide(view: MarketView, held: HeldPosition | None, config: StrategyConfig) 
     if quantiles.shape != LEVELS.shape:
         raise BadInput(f"a market view needs {LEVELS.size} quantiles, got an array of shape {quantiles.shape}")
     if not (np.isfinite(quantiles).all() and math.isfinite(view.cost_return)):
-        return Decision(action="hold", side=None, probability=0.0, reason=REASONS[rules.NOT_FINITE])
+        return decide_unforecast(held, config, REASONS[rules.NOT_FINITE])
     if (np.diff(quantiles) < 0).any():
-        return Decision(action="hold", side=None, probability=0.0, reason="quantiles cross")
+        return decide_unforecast(held, config, "quantiles cross")
     up, down = entry_probabilities(quantiles[None, :], config.cost_multiple * view.cost_return)
     return decide_given(
         (float(up[0]), float(down[0])),
@@ -127,6 +128,18 @@ def decide(view: MarketView, held: HeldPosition | None, config: StrategyConfig) 
         held=held,
         config=config,
     )
+
+
+def decide_unforecast(held: HeldPosition | None, config: StrategyConfig, reason: str) -> Decision:
+    """Return the decision where there is no lawful forecast: only the holding limit closes a position.
+
+    Args:
+        reason: why there is none, told where nothing is done.
+    """
+    if held is not None and held.bars_held >= config.holding_limit_bars:
+        limit = REASONS[rules.LEAVE_AT_LIMIT]
+        return Decision(action="exit", side=held.side, probability=0.0, reason=limit)
+    return Decision(action="hold", side=None, probability=0.0, reason=reason)
 
 
 def decide_given(
@@ -159,7 +172,8 @@ def decide_given(
         config.holding_limit_bars,
         config.opposite_exit,
     )
-    likelier = 0.0 if code in _REFUSED else max(up, down)
+    known = code not in _REFUSED and math.isfinite(up) and math.isfinite(down)
+    likelier = max(up, down) if known else 0.0
     if code in (rules.LEAVE_AT_LIMIT, rules.LEAVE_OPPOSITE):
         assert held is not None  # only a held position is left
         return Decision(action="exit", side=held.side, probability=likelier, reason=REASONS[code])

@@ -44,6 +44,8 @@ def judge(
         bars_held: bars closed since the entry's fill; 1 at the close of the bar that filled it.
         stop_distance, target_distance: of a new position, log return.
     """
+    if held != FLAT and bars_held >= limit_bars:  # a bar that says nothing does not prolong it
+        return LEAVE_AT_LIMIT
     finite = math.isfinite(up) and math.isfinite(down) and math.isfinite(close)
     if not (finite and math.isfinite(scale) and math.isfinite(cost_return)):
         return NOT_FINITE
@@ -53,8 +55,6 @@ def judge(
     if max(up, down) < threshold or up == down:
         signal = FLAT
     if held != FLAT:
-        if bars_held >= limit_bars:
-            return LEAVE_AT_LIMIT
         return LEAVE_OPPOSITE if opposite_exit and signal == -held else KEEP
     if signal == FLAT:
         return ALIKE if max(up, down) >= threshold else BELOW
