@@ -380,7 +380,7 @@ def portfolio_histories(
         histories[symbol] = PairHistory(
             candles=market.bars,
             forecasts=market.forecasts,
-            costs=market.settings.costs,
+            costs=replace(market.settings.costs, account_currency=costs.account_currency),  # of its commission
             no_entry=market.no_entry,
         )
     return histories, rates

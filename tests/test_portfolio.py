@@ -398,6 +398,17 @@ def test_a_pair_that_nothing_converts_names_what_to_fetch() -> None:
     assert lay_out_pairs(pairs, FREE, rates={"GBPUSD": market(1, CROSSES)["GBPUSD"].candles})["EURGBP"].close.size
 
 
+def test_a_commission_in_quote_currency_is_paid_in_that_of_the_account() -> None:
+    yen = replace(NOTHING, commission_per_lot=350.0)
+    pairs = {"USDJPY": steady("USDJPY", [100.0] * 4, [UP, FLAT, FLAT, FLAT], costs=yen)}
+    found = run(pairs, {"USDJPY": STRATEGY})
+    lots = found.trades["lots"].item()
+    assert lots > 0
+    assert found.stats["commission"] == pytest.approx(2 * lots * 3.5, rel=1e-12)  # 350 yen at 100 are 3.50 dollars
+    named = {"USDJPY": replace(pairs["USDJPY"], costs=replace(yen, account_currency="USD", commission_per_lot=3.5))}
+    assert same(run(named, {"USDJPY": STRATEGY}), found)
+
+
 def test_costs_in_another_currency_are_refused() -> None:
     pairs = market(1, TRIO, costs=replace(COSTS, account_currency="EUR"))
     with pytest.raises(BadInput, match="the costs of EURUSD are counted in EUR, the portfolio in USD"):

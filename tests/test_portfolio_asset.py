@@ -107,6 +107,16 @@ def test_the_strategy_of_a_backtest_can_be_read_back(home: tuple[Platform, dg.Da
         assert (strategy.entry_probability, strategy.horizon_bars) == (probability, 4)
 
 
+def test_a_pairs_costs_keep_the_currency_of_its_commission(
+    home: tuple[Platform, dg.DagsterInstance], shown: dict[str, Any]
+) -> None:
+    platform, _ = home
+    assert shown["pairs"] == 2  # with the candles that convert
+    histories, rates = evidence.portfolio_histories(platform, evidence.backtested(platform)[0], "USD")
+    assert {symbol: one.costs.account_currency for symbol, one in histories.items()} == dict.fromkeys(TRADED, "")
+    assert "USDCAD" in rates
+
+
 def test_every_pair_with_a_backtest_is_traded_by_its_own_strategy(
     home: tuple[Platform, dg.DagsterInstance], shown: dict[str, Any]
 ) -> None:

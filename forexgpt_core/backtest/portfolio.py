@@ -46,7 +46,8 @@ def lay_out_pairs(
 ) -> dict[str, Span]:
     """Return the spans of several pairs in the currency of one account, by symbol.
 
-    A commission per lot is money of the account: it is not converted.
+    Where a pair's costs name no currency, its commission per lot is quote currency. It is converted once, at the rate
+    known at the open of the pair's first bar: a broker's list is in the account's currency and does not move.
 
     Args:
         rates: candles of further pairs that may convert; the pairs themselves do anyway.
@@ -69,6 +70,11 @@ def _span(symbol: str, pair: PairHistory, settings: PortfolioSettings, rates: Ma
     costs = replace(pair.costs, account_currency=account)
     others = {name: frame for name, frame in rates.items() if instrument(name) != instrument(symbol)}
     try:
+        span = lay_out(pair.candles, pair.forecasts, costs, symbol=symbol, no_entry=pair.no_entry, rates=others)
+        if own or account == instrument(symbol).quote or costs.commission_per_lot == 0:
+            return span
+        paid = costs.commission_per_lot * float(span.quotes.rate_open[0])
+        costs = replace(costs, commission_per_lot=paid)
         return lay_out(pair.candles, pair.forecasts, costs, symbol=symbol, no_entry=pair.no_entry, rates=others)
     except BadInput as error:
         raise BadInput(f"{symbol}: {error}") from None
