@@ -54,11 +54,13 @@ def test_a_document_of_the_first_release_loads() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"spread_pips": -1.0}, "costs.spread_pips must be 0 or more, was -1.0"),
-        ({"commission_percent": math.nan}, "costs.commission_percent must be 0 or more, was nan"),
+        ({"spread_pips": -1.0}, "costs.spread_pips must be 0 or more and finite, was -1.0"),
+        ({"spread_pips": math.inf}, "costs.spread_pips must be 0 or more and finite, was inf"),
+        ({"commission_percent": math.nan}, "costs.commission_percent must be 0 or more and finite, was nan"),
         ({"slippage_range_share": -0.1}, "costs.slippage_range_share must be 0 or more"),
         ({"slippage_spread_share": -0.1}, "costs.slippage_spread_share must be 0 or more"),
-        ({"leverage": 0.5}, "costs.leverage must be 1 or more, was 0.5"),
+        ({"leverage": 0.5}, "costs.leverage must be 1 or more and finite, was 0.5"),
+        ({"leverage": math.inf}, "costs.leverage must be 1 or more and finite, was inf"),
         ({"account_currency": "usd"}, "unknown costs.account_currency 'usd'; known: EUR, GBP"),
         ({"account_currency": "XAU"}, "unknown costs.account_currency 'XAU'"),
         ({"spread_source": "tick"}, "unknown costs.spread_source 'tick'; known: constant, candles, session"),

@@ -188,6 +188,19 @@ def test_no_forecast_prolongs_the_holding_limit(change: dict[str, float]) -> Non
     assert math.isfinite(decision.probability)
 
 
+@pytest.mark.parametrize("name", ["horizon_bars", "holding_limit_bars", "max_entries"])
+@pytest.mark.parametrize("value", [0, 1.5, math.nan, math.inf])
+def test_a_number_of_bars_or_entries_is_whole(name: str, value: float) -> None:
+    with pytest.raises(BadInput, match=f"{name} must be 1 or more and whole, was {value}"):
+        replace(CONFIG, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["cost_multiple", "trailing_scales", "lots"])
+def test_an_endless_amount_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} must be .* finite, was inf"):
+        replace(CONFIG, **{name: math.inf})
+
+
 def test_a_law_of_another_length_is_refused() -> None:
     with pytest.raises(BadInput, match="9 quantiles"):
         decide(replace(normal_view(0.01), quantiles=np.zeros(8)), None, CONFIG)

@@ -68,10 +68,10 @@ class Costs:
     def __post_init__(self) -> None:
         object.__setattr__(self, "spread_by_hour_pips", tuple(self.spread_by_hour_pips))  # JSON knows lists alone
         for name in _FROM_ZERO:
-            if not getattr(self, name) >= 0:
-                raise BadInput(f"costs.{name} must be 0 or more, was {getattr(self, name)}")
-        if not self.leverage >= 1:
-            raise BadInput(f"costs.leverage must be 1 or more, was {self.leverage}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"costs.{name} must be 0 or more and finite, was {getattr(self, name)}")
+        if not 1 <= self.leverage < math.inf:
+            raise BadInput(f"costs.leverage must be 1 or more and finite, was {self.leverage}")
         if self.account_currency not in ("", *CURRENCIES):
             known = ", ".join(CURRENCIES)
             raise BadInput(f"unknown costs.account_currency '{self.account_currency}'; known: {known}, or empty")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -63,8 +64,9 @@ class StrategyConfig:
     opposite_exit: bool = True
 
     def __post_init__(self) -> None:
-        if self.horizon_bars < 1 or self.holding_limit_bars < 1 or self.max_entries < 1:
-            raise BadInput("horizon_bars, holding_limit_bars and max_entries must be 1 or more")
+        for name in ("horizon_bars", "holding_limit_bars", "max_entries"):
+            if not (getattr(self, name) >= 1 and getattr(self, name) % 1 == 0):
+                raise BadInput(f"{name} must be 1 or more and whole, was {getattr(self, name)}")
         if not 0 < self.entry_probability < 1:
             raise BadInput(f"entry_probability must lie in (0, 1), was {self.entry_probability}")
         if not (self.stop_scales > 0 and self.take_profit_scales > 0):
@@ -72,10 +74,10 @@ class StrategyConfig:
         if not 0 < self.size_fraction <= 1:
             raise BadInput(f"size_fraction must lie in (0, 1], was {self.size_fraction}")
         for name in ("cost_multiple", "trailing_scales"):
-            if not getattr(self, name) >= 0:
-                raise BadInput(f"{name} must be 0 or more, was {getattr(self, name)}")
-        if not self.lots > 0:
-            raise BadInput(f"lots must be above 0, was {self.lots}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"{name} must be 0 or more and finite, was {getattr(self, name)}")
+        if not 0 < self.lots < math.inf:
+            raise BadInput(f"lots must be above 0 and finite, was {self.lots}")
         for name, known in (("distance_unit", DistanceUnit), ("sizing", Sizing)):
             if getattr(self, name) not in get_args(known):
                 raise BadInput(f"unknown {name} '{getattr(self, name)}'; known: {', '.join(get_args(known))}")
