@@ -38,7 +38,7 @@ from forexgpt_core.optimisation.stability import compare_neighbours, neighbours,
 from forexgpt_core.optimisation.trials import Memory, TrialStore, shown
 from forexgpt_core.strategy.config import StrategyConfig
 
-SEARCH_VERSION = 2  # of what a search computes; a change makes every study another one
+SEARCH_VERSION = 3  # of what a search computes; a change makes every study another one
 SPAN_FIGURES = ("return_pct", "max_drawdown_pct", "sharpe", "win_rate_pct", "profit_factor", "trades")
 _MOMENTS = "_moments"  # figure of a trial: its block moments, so that nobody backtests it again to judge the search
 _BEST = 10  # members of a search for a single objective
