@@ -15,21 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forexgpt_core.backtest import kernels
-from forexgpt_core.backtest.kernels import (
-    Saying,
-    _book_swap,
-    _decide,
-    _finish,
-    _inside,
-    _judge_days,
-    _leave,
-    _marked,
-    _open,
-    _profit,
-    _trail,
-    _value,
+from forexgpt_core.backtest import bar_events, kernels, layout, portfolio_layout
+from forexgpt_core.backtest.bar_events import (
+    book_swap,
+    close_all,
+    leave_decided,
+    marked_equity,
+    meet_levels,
+    open_entry,
+    profit_of,
+    trail_stops,
+    value_of,
 )
+from forexgpt_core.backtest.kernels import Saying, decide_close, judge_days
 from forexgpt_core.backtest.layout import BOOK, END, ENTRY, PURSE, RUIN, STOP_OUT, Floats, Records
 from forexgpt_core.backtest.portfolio_layout import (
     REFUSED_CORRELATION,
@@ -94,7 +92,7 @@ def _equity(pairs: Pairs, state: State, opened: bool) -> float:
             bid, ask, rate = bar.bid_open, bar.ask_open, bar.rate_open
         else:
             bid, ask, rate = bar.bid_close, bar.ask_close, bar.rate_close
-        equity = _marked(equity, state.books[p], state.entries[p], bid, ask, rate, pairs.terms[p])
+        equity = marked_equity(equity, state.books[p], state.entries[p], bid, ask, rate, pairs.terms[p])
     return float(equity)
 
 
@@ -128,7 +126,7 @@ def _expose(pairs: Pairs, state: State, opened: bool, out: Floats) -> None:
             price, rate = bar.bid_open if side == rules.LONG else bar.ask_open, bar.rate_open
         else:
             price, rate = bar.bid_close if side == rules.LONG else bar.ask_close, bar.rate_close
-        worth = side * _value(units, price, rate, pairs.terms[p].base_is_account)
+        worth = side * value_of(units, price, rate, pairs.terms[p].base_is_account)
         out[pairs.currencies[p, 0]] += worth
         out[pairs.currencies[p, 1]] -= worth
 
@@ -169,7 +167,7 @@ def _correlation(pairs: Pairs, state: State, one: int, other: int, bars: int) ->
 def _too_exposed(pairs: Pairs, state: State, limits: Limits, p: int, equity: float) -> bool:
     bar, order, terms = pairs.bars[state.bars[p]], state.wanted[p], pairs.terms[p]
     price = (bar.ask_open if order.side == rules.LONG else bar.bid_open) + order.side * bar.slippage
-    worth = order.side * _value(order.lots * terms.lot_units, price, bar.rate_open, terms.base_is_account)
+    worth = order.side * value_of(order.lots * terms.lot_units, price, bar.rate_open, terms.base_is_account)
     _expose(pairs, state, True, state.exposed)
     most = limits.max_exposure * equity
     base, quote = pairs.currencies[p, 0], pairs.currencies[p, 1]
@@ -223,7 +221,7 @@ def _fill(pairs: Pairs, state: State, limits: Limits, account: Account) -> None:
         else:
             free = equity - _used_margin(state)
             bar, terms = pairs.bars[t], pairs.terms[p]
-            _open(state.purse[0], state.books[p], state.entries[p], account.tallies[p], bar, terms, t, order, free)
+            open_entry(state.purse[0], state.books[p], state.entries[p], account.tallies[p], bar, terms, t, order, free)
         order.side = rules.FLAT
         p = _next_order(state)
 
@@ -245,9 +243,9 @@ def _arrive(pairs: Pairs, state: State, account: Account) -> None:
         bar = pairs.bars[t]
         tally.exposed_bars += 1
         if bar.swap_long != 0 or bar.swap_short != 0:
-            _book_swap(state.purse[0], book, entries, bar, terms)
+            book_swap(state.purse[0], book, entries, bar, terms)
         if book.leaving > 0:
-            _leave(state.purse[0], book, entries, _trades_of(pairs, account, p), tally, bar, terms, t)
+            leave_decided(state.purse[0], book, entries, _trades_of(pairs, account, p), tally, bar, terms, t)
 
 
 @part
@@ -262,9 +260,9 @@ def _work_inside(pairs: Pairs, state: State, account: Account) -> None:
         bar, trades = pairs.bars[t], _trades_of(pairs, account, p)
         if entries[0].bar == t:
             tally.exposed_bars += 1
-        _inside(state.purse[0], book, entries, trades, tally, bar, terms, t)
+        meet_levels(state.purse[0], book, entries, trades, tally, bar, terms, t)
         if t == pairs.starts[p + 1] - 1:
-            _finish(state.purse[0], book, entries, trades, tally, bar, terms, t, END)
+            close_all(state.purse[0], book, entries, trades, tally, bar, terms, t, END)
 
 
 @part
@@ -283,11 +281,11 @@ def _close_all(pairs: Pairs, state: State, account: Account, reason: int) -> Non
         if state.books[p].open > 0:
             t, trades = state.bars[p], _trades_of(pairs, account, p)
             bar, terms, entries = pairs.bars[t], pairs.terms[p], state.entries[p]
-            _finish(state.purse[0], state.books[p], entries, trades, account.tallies[p], bar, terms, t, reason)
+            close_all(state.purse[0], state.books[p], entries, trades, account.tallies[p], bar, terms, t, reason)
 
 
 @part
-def _live(pairs: Pairs, state: State, limits: Limits, account: Account) -> float:
+def live_bar(pairs: Pairs, state: State, limits: Limits, account: Account) -> float:
     """Let a moment happen to the account and return the equity at its close; 0 where it is ruined."""
     exposed = _positions(state) > 0
     _arrive(pairs, state, account)
@@ -306,7 +304,7 @@ def _live(pairs: Pairs, state: State, limits: Limits, account: Account) -> float
         return 0.0
     for p in range(state.bars.size):
         if state.fresh[p]:
-            _trail(state.books[p], state.entries[p], pairs.bars[state.bars[p]].bid_close)
+            trail_stops(state.books[p], state.entries[p], pairs.bars[state.bars[p]].bid_close)
     return equity
 
 
@@ -339,7 +337,7 @@ def _decide_all(pairs: Pairs, state: State, account: Account, equity: float) -> 
                 bar.no_entry,
             )
             book, entries, tally, terms = state.books[p], state.entries[p], account.tallies[p], pairs.terms[p]
-            _decide(book, entries, tally, saying, terms, one, t, equity, free, state.wanted[p])
+            decide_close(book, entries, tally, saying, terms, one, t, equity, free, state.wanted[p])
 
 
 @part
@@ -351,7 +349,7 @@ def _note_day(pairs: Pairs, state: State, account: Account, day: int) -> None:
         for place in range(state.books[p].open):
             entry, bar = state.entries[p, place], pairs.bars[state.bars[p]]
             mark = bar.bid_close if entry.side == rules.LONG else bar.ask_close
-            gross = _profit(entry.side, entry.units, entry.entry_price, mark, bar.rate_close, terms.base_is_account)
+            gross = profit_of(entry.side, entry.units, entry.entry_price, mark, bar.rate_close, terms.base_is_account)
             earned += gross - entry.commission + entry.swap
         account.earned[day, p] = earned
 
@@ -376,7 +374,7 @@ def _sum_up(account: Account, equity: float, daily: Floats) -> None:
         total.refused += tally.refused
         total.held_back += tally.held_back
     total.final_equity = equity
-    _judge_days(total, daily)
+    judge_days(total, daily)
 
 
 def _build(revision: str) -> Callable[[Pairs, Limits, Account], None]:
@@ -405,7 +403,7 @@ def _build(revision: str) -> Callable[[Pairs, Limits, Account], None]:
         moment = 0
         for moment in range(account.equity.size):
             if _advance(pairs, state, moment):
-                equity = _live(pairs, state, limits, account)
+                equity = live_bar(pairs, state, limits, account)
                 _note_exits(pairs, state, account, moment)
                 if equity > peak:
                     peak = equity
@@ -434,7 +432,8 @@ def _build(revision: str) -> Callable[[Pairs, Limits, Account], None]:
 
 
 def _sources() -> str:
-    text = "".join(inspect.getsource(module) for module in (kernels, rules, money, features_kernels))
+    modules = (kernels, bar_events, layout, portfolio_layout, rules, money, features_kernels)
+    text = "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
