@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forexgpt_core.backtest.fills import entry_price, exit_price, opening_price, quoted_bar
-from forexgpt_core.backtest.quotes import Quotes, lay_out_quotes, new_york_hour, nights_held
+from forexgpt_core.backtest.quotes import Quotes, lay_out_quotes, mean_spread_pips, new_york_hour, nights_held
 from forexgpt_core.domain.clock import NEW_YORK, Timeframe, expected_opens, from_utc, week_opens
 from forexgpt_core.domain.costs import Costs
 from forexgpt_core.domain.orders import Side
@@ -288,3 +288,16 @@ def test_real_crosses_agree_with_the_pair_they_make() -> None:
     off = np.abs(around.rate_close / direct.rate_close - 1)
     assert np.median(off) < 2e-4
     assert direct.stale_rate_bars < 0.02 * cross.height
+
+
+@pytest.mark.parametrize("source", ["constant", "candles", "session"])
+def test_the_spread_that_is_shown_is_the_one_that_is_traded(source: str) -> None:
+    candles = bars(opens_between("2018-01-08T00:00", "2018-01-12"))
+    costs = Costs(spread_pips=1.7, spread_source=source, spread_by_hour_pips=HOURS)
+    traded = {
+        "constant": 1.7,
+        "candles": float((candles["ask_close"] - candles["close"]).mean() or 0.0) / 0.0001,
+        "session": float(np.mean([HOURS[hour] for hour in new_york_hour(candles["ts_utc"].to_numpy())])),
+    }
+    quotes = lay_out_quotes(candles, costs, symbol="EURUSD")
+    assert mean_spread_pips(quotes, "EURUSD") == pytest.approx(traded[source], abs=1e-6)

@@ -48,6 +48,7 @@ def backtest(
     """One strategy over the ensemble's out-of-sample forecasts, with spread, commission, slippage and margin."""
     from forexgpt_core.backtest.engine import run_span
     from forexgpt_core.backtest.plot import interactive_plot
+    from forexgpt_core.backtest.quotes import mean_spread_pips
     from forexgpt_core.backtest.span import lay_out
     from forexgpt_core.backtest.statistics import familiar_stats, own_stats, shown
     from forexgpt_core.reporting.backtest import equity_picture
@@ -110,7 +111,8 @@ def backtest(
             **figures(result.stats),
             **figures(own),
             **figures(counted),
-            **figures({"spread_pips": settings.costs.spread_pips}),
+            **figures({"spread_pips": mean_spread_pips(span.quotes, symbol)}),
+            **figures({"account_currency": settings.costs.account_of(symbol)}),
             **figures({"config": strategy.hash12, "lake_version": version, "seconds": perf_counter() - started}),
             "statistics": table([{"figure": name, "value": text} for name, text in shown(statistics).items()]),
             "trades": table(result.trades.tail(50).to_dicts()),

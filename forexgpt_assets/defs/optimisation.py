@@ -39,6 +39,7 @@ def pareto_configs(
 
     A search that was made before is shown at once; one that was stopped goes on where it was.
     """
+    from forexgpt_core.reporting.explorer_front import money_in_words
     from forexgpt_core.reporting.pareto import front_picture
 
     started = perf_counter()
@@ -63,7 +64,8 @@ def pareto_configs(
             "dagster/row_count": len(result.members),
             **figures({"trials": result.trials, "remembered": found.remembered, "study": found.study_id}),
             **figures({**verdict, "stopped": result.stopped, "note": result.note or "none"}),
-            **figures({"spread_pips": market.settings.costs.spread_pips, "seconds": perf_counter() - started}),
+            **figures({"costs": money_in_words(pair.cash, market.settings.costs, pair.symbol)}),
+            **figures({"seconds": perf_counter() - started}),
             "explorer": dg.MetadataValue.url(platform.registry.artifact_url(run_id, PAGE)),
             "file": dg.MetadataValue.path(platform.save_page(pair.symbol, "explorer", page)),
             "front": picture(drawing, "Pareto front"),

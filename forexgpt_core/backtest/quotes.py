@@ -70,6 +70,11 @@ class _Market:
     crossed: int = 0
 
 
+def mean_spread_pips(quotes: Quotes, symbol: str) -> float:
+    """Return the mean over the bars of ask minus bid at the close."""
+    return float((quotes.ask_close - quotes.bid_close).mean()) / instrument(symbol).pip
+
+
 def lay_out_quotes(
     candles: pl.DataFrame, costs: Costs, *, symbol: str, rates: Mapping[str, pl.DataFrame] | None = None
 ) -> Quotes:

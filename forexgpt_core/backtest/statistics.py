@@ -136,7 +136,8 @@ def own_stats(result: BacktestResult, symbol: str, trials: TrialRegistry) -> Sta
 
     Args:
         result: with the figures that `engine` counts.
-        trials: every strategy ever tried on the pair.
+        trials: every strategy that searches and campaigns ever tried on the pair. Backtests asked for one by one are
+            not among them.
     """
     if result.trades.height and result.equity.height > 1:
         economics: Stats = asdict(trade_economics(result.trades, result.equity, result.stats, symbol))
