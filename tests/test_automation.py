@@ -160,6 +160,7 @@ def approve(home: Home, config: str) -> None:
     materialize(home.instance, ["deployed_strategy"], PAIR, {"deployed_strategy": wanted})
 
 
+@pytest.mark.slow
 def test_all_assets_schedules_and_sensors_together_deploy_nothing(home: Home) -> None:
     platform, instance = home
     assert newest(instance, "deployed_strategy")["deployed"] == "nothing: no configuration has been approved"

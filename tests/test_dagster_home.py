@@ -33,6 +33,7 @@ def works(settings: Settings) -> bool:
         return instance.get_dynamic_partitions("symbol") == ["EURUSD"]
 
 
+@pytest.mark.slow
 def test_a_start_killed_at_any_moment_leaves_a_home_that_works(settings: Settings) -> None:
     for delay in (0.0, 0.1, 0.2, 0.4):
         process = subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE)

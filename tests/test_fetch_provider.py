@@ -91,6 +91,7 @@ def test_every_provider_may_be_a_pairs_source_and_is_made(monkeypatch: pytest.Mo
         Source(kind="tingo")
 
 
+@pytest.mark.slow
 def test_a_new_pair_is_fetched_with_bid_and_ask_and_stays_with_its_provider(
     home: Path, feed: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def forexgpt(home: Path, packages: Path, *arguments: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.slow
 def test_an_installed_indicator_is_judged_and_its_leak_is_named(tmp_path: Path) -> None:
     home, packages = tmp_path / "home", tmp_path / "packages"
     platform = Platform(load_settings({"FOREXGPT_HOME": str(home)}))

@@ -110,6 +110,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(database_url: str, monkeyp
     assert tables_of(database_url) == set()
 
 
+@pytest.mark.slow
 def test_eight_processes_starting_at_once_all_come_up(database_url: str) -> None:
     script = (
         "import sys, time\n"

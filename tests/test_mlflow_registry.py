@@ -163,6 +163,7 @@ def all_come_up(home: Path, processes: int) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["mlflow", "work"]
 
 
+@pytest.mark.slow
 def test_three_processes_on_a_fresh_home_all_come_up_and_make_one_version(tmp_path: Path) -> None:
     all_come_up(tmp_path, 3)
 
